@@ -1,0 +1,20 @@
+//! yester: a versioned backup store that mounts. *Mount yesterday.*
+//!
+//! Backups are cut into chunks, grouped into compressed and sealed frames, and stored in packs in an
+//! object store. Any snapshot can be mounted read-only as a filesystem.
+//!
+//! The modules stand in layer order: each imports only what stands above it. `mount-tests/layering.rs`
+//! enforces this. Start reading at [`format`] for the bytes of a store, at [`repo`] for how they are
+//! read and written, and at [`ops`] for what the commands do with them.
+
+// Layer 0: value types, keys, and how the library reports.
+pub mod crypto;
+pub mod id;
+pub mod path;
+pub mod progress;
+// Layer 1: the bytes of the store, and where they lie.
+// Layer 2: local databases.
+// Layer 3: a store that was opened with its key.
+// Layer 4: what can be done with it.
+// Layer 5: the kernel's side of a mount.
+// Layer 7: the command line.
