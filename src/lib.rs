@@ -13,6 +13,8 @@ pub mod id;
 pub mod path;
 pub mod progress;
 // Layer 1: the bytes of the store, and where they lie.
+pub mod chunker;
+pub mod format;
 // Layer 2: local databases.
 // Layer 3: a store that was opened with its key.
 // Layer 4: what can be done with it.

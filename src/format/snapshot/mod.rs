@@ -1,0 +1,378 @@
+//! Snapshots, tombstones, and the marks of sessions and snapshots: small sealed JSON objects.
+//!
+//! This file owns what they mean and which rules they keep; the names of their fields in a store are in `stored`.
+
+mod stored;
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use self::stored::{StoredMark, StoredSessionMark, StoredSnapshot};
+use super::FormatError;
+use super::header::{ObjectKind, open_object, seal_object};
+use super::json;
+use super::tree::{Attributes, TreeRef};
+use crate::crypto::secrets::{DomainKeys, HOST_MAX_BYTES, Writer, WriterClass};
+use crate::id::{PackId, SessionId};
+use crate::path::Name;
+
+/// Longest name of a source in bytes.
+pub const SOURCE_MAX_BYTES: usize = 100;
+/// Longest tag in bytes.
+pub const TAG_MAX_BYTES: usize = 255;
+/// Most bytes of a mark of a session or of a snapshot.
+pub const MARK_MAX_BYTES: usize = 64 << 10;
+
+/// Whether all of a source came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Completeness {
+    /// Everything did.
+    Complete,
+    /// Some files could not be read; the snapshot says how many.
+    Partial,
+    /// A recognised dump that is not whole: never `latest` before it is accepted.
+    Suspicious,
+}
+
+/// Sums over a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SnapshotTotals {
+    /// Regular files.
+    pub files: u64,
+    /// Directories.
+    pub directories: u64,
+    /// Everything else.
+    pub others: u64,
+    /// Bytes of regular files; hard links count once.
+    pub bytes: u64,
+    /// Plain bytes that were new to the store.
+    pub added_bytes: u64,
+    /// Bytes that the new packs take.
+    pub stored_bytes: u64,
+    /// Files that could not be read.
+    pub failed_files: u64,
+}
+
+/// One committed backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// The snapshot's id: that of its session.
+    pub id: SessionId,
+    /// When its session began.
+    pub time: jiff::Timestamp,
+    /// When it was committed by the writer's clock.
+    pub finished: jiff::Timestamp,
+    /// Name of the source, `[A-Za-z0-9._-]+`.
+    pub source: String,
+    /// Name of the host.
+    pub host: String,
+    /// Tags, sorted, without duplicates.
+    pub tags: Vec<String>,
+    /// What was given: absolute paths for trees, the `--as` name for streams. Raw bytes.
+    pub paths: Vec<Vec<u8>>,
+    /// The command whose output this is, argument by argument, where there was one.
+    pub command: Option<Vec<Vec<u8>>>,
+    /// Whether all came in.
+    pub completeness: Completeness,
+    /// Metadata of the root directory itself.
+    pub root_attributes: Attributes,
+    /// The root directory.
+    pub root: TreeRef,
+    /// Tree packs that this session wrote or used, so that a distant reader can begin with them.
+    pub tree_packs: Vec<PackId>,
+    /// Sums.
+    pub totals: SnapshotTotals,
+    /// Version of the program that wrote it.
+    pub program: String,
+}
+
+/// What lies under `snapshots/<sid>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SnapshotObject {
+    /// A commit.
+    Manifest(Box<Manifest>),
+    /// A fence: this session can never commit.
+    Tombstone {
+        /// When it was fenced, by the fencer's clock.
+        time: jiff::Timestamp,
+    },
+}
+
+impl SnapshotObject {
+    /// Most bytes of such an object.
+    pub const MAX_BYTES: u64 = 16 << 20;
+
+    /// Seals for `snapshots/<id>`.
+    ///
+    /// # Errors
+    /// Fails if a rule is broken, the object is too large, or `keys` cannot write as `writer`.
+    pub fn seal(&self, id: SessionId, keys: &DomainKeys, writer: &Writer) -> Result<Vec<u8>, FormatError> {
+        self.check(id, writer)?;
+        SNAPSHOT.seal(keys, writer, &snapshot_key(id), &StoredSnapshot::from(self))
+    }
+
+    /// Opens what lies under `snapshots/<id>`.
+    ///
+    /// The id inside must be the same, and an ingest-only writer's host must be the manifest's.
+    ///
+    /// # Errors
+    /// [`FormatError::Seal`] if it was not sealed for this place, [`FormatError::Malformed`] if a rule is broken.
+    pub fn open(id: SessionId, keys: &DomainKeys, bytes: &[u8]) -> Result<(Writer, Self), FormatError> {
+        let (writer, stored) = SNAPSHOT.open::<StoredSnapshot>(keys, &snapshot_key(id), bytes)?;
+        let object = Self::try_from(stored)?;
+        object.check(id, &writer)?;
+        Ok((writer, object))
+    }
+
+    fn check(&self, id: SessionId, writer: &Writer) -> Result<(), FormatError> {
+        match self {
+            Self::Manifest(manifest) => manifest.check(id, writer),
+            Self::Tombstone { .. } if writer.class == WriterClass::IngestOnly => {
+                Err(SNAPSHOT.broken("an ingest-only writer fenced a session"))
+            }
+            Self::Tombstone { time } => SNAPSHOT.check_time(*time),
+        }
+    }
+}
+
+impl Manifest {
+    fn check(&self, id: SessionId, writer: &Writer) -> Result<(), FormatError> {
+        if self.id != id {
+            return Err(SNAPSHOT.broken(format!("its id is {}, its place that of {id}", self.id)));
+        }
+        // Either may be the earlier one, since a clock may be set back while a session runs.
+        SNAPSHOT.check_time(self.time)?;
+        SNAPSHOT.check_time(self.finished)?;
+        SNAPSHOT.check_source(&self.source)?;
+        if !is_host_name(&self.host) {
+            return Err(SNAPSHOT.broken(format!("{:?} is not the name of a host", self.host)));
+        }
+        if writer.class == WriterClass::IngestOnly && writer.host != self.host {
+            let why =
+                format!("an ingest-only writer of host {:?} wrote for host {:?}", writer.host, self.host);
+            return Err(SNAPSHOT.broken(why));
+        }
+        if let Some(tag) = self.tags.iter().find(|tag| !is_tag(tag)) {
+            return Err(SNAPSHOT.broken(format!("{tag:?} is not a tag")));
+        }
+        if !self.tags.is_sorted_by(|before, after| before < after) {
+            return Err(SNAPSHOT.broken("its tags are not sorted, or one stands twice"));
+        }
+        let packs: BTreeSet<_> = self.tree_packs.iter().collect();
+        if packs.len() != self.tree_packs.len() {
+            return Err(SNAPSHOT.broken("a tree pack stands twice"));
+        }
+        Ok(())
+    }
+}
+
+/// Tells whether a text can name a source: 1 to 100 of `A-Z a-z 0-9 . _ -`, but not `.` or `..`.
+#[must_use]
+pub fn is_source_name(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    text.len() <= SOURCE_MAX_BYTES && text.bytes().all(allowed) && Name::new(text.as_bytes()).is_ok()
+}
+
+/// Tells whether a text can name a host: 1 to 255 bytes that can name a directory of a mount, too.
+#[must_use]
+pub fn is_host_name(text: &str) -> bool {
+    text.len() <= HOST_MAX_BYTES && Name::new(text.as_bytes()).is_ok()
+}
+
+/// Tells whether a text can be a tag: 1 to 255 bytes that can name a directory of a mount, too.
+#[must_use]
+pub fn is_tag(text: &str) -> bool {
+    text.len() <= TAG_MAX_BYTES && Name::new(text.as_bytes()).is_ok()
+}
+
+/// A mark of a session: 0 opens it, later ones show that it lives. Under `sessions/<sid>.<n>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionMark {
+    /// When, by the writer's clock.
+    pub time: jiff::Timestamp,
+    /// The source that is written.
+    pub source: String,
+    /// Process id, for messages.
+    pub pid: u32,
+}
+
+impl SessionMark {
+    /// Seals for `sessions/<sid>.<n>`.
+    ///
+    /// # Errors
+    /// Fails if a rule is broken, or `keys` cannot write as `writer`.
+    pub fn seal(
+        &self,
+        session: SessionId,
+        number: u32,
+        keys: &DomainKeys,
+        writer: &Writer,
+    ) -> Result<Vec<u8>, FormatError> {
+        self.check()?;
+        SESSION_MARK.seal(
+            keys,
+            writer,
+            &format!("sessions/{session}.{number}"),
+            &StoredSessionMark::from(self),
+        )
+    }
+
+    /// Opens.
+    ///
+    /// # Errors
+    /// [`FormatError::Seal`] if it was not sealed for this place, [`FormatError::Malformed`] if a rule is broken.
+    pub fn open(
+        session: SessionId,
+        number: u32,
+        keys: &DomainKeys,
+        bytes: &[u8],
+    ) -> Result<(Writer, Self), FormatError> {
+        let key = format!("sessions/{session}.{number}");
+        let (writer, stored) = SESSION_MARK.open::<StoredSessionMark>(keys, &key, bytes)?;
+        let mark = Self::from(stored);
+        mark.check()?;
+        Ok((writer, mark))
+    }
+
+    fn check(&self) -> Result<(), FormatError> {
+        SESSION_MARK.check_time(self.time)?;
+        SESSION_MARK.check_source(&self.source)
+    }
+}
+
+/// What a mark says of its snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MarkState {
+    /// To be collected after the grace period.
+    Forgotten,
+    /// Forgetting was undone.
+    Restored,
+    /// Never to be forgotten.
+    Protected,
+    /// Protection ended.
+    Unprotected,
+    /// A suspicious snapshot that is good after all.
+    Accepted,
+}
+
+/// A mark of a snapshot, under `marks/<sid>.<n>`; the highest n counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// When, by the marker's clock.
+    pub time: jiff::Timestamp,
+    /// What it says.
+    pub state: MarkState,
+}
+
+impl Mark {
+    /// Seals for `marks/<sid>.<n>`.
+    ///
+    /// # Errors
+    /// Fails if a rule is broken, or `keys` cannot write as `writer`.
+    pub fn seal(
+        &self,
+        snapshot: SessionId,
+        number: u32,
+        keys: &DomainKeys,
+        writer: &Writer,
+    ) -> Result<Vec<u8>, FormatError> {
+        self.check(writer)?;
+        MARK.seal(keys, writer, &format!("marks/{snapshot}.{number}"), &StoredMark::from(self))
+    }
+
+    /// Opens.
+    ///
+    /// # Errors
+    /// [`FormatError::Seal`] if it was not sealed for this place, [`FormatError::Malformed`] if a rule is broken.
+    pub fn open(
+        snapshot: SessionId,
+        number: u32,
+        keys: &DomainKeys,
+        bytes: &[u8],
+    ) -> Result<(Writer, Self), FormatError> {
+        let (writer, stored) = MARK.open::<StoredMark>(keys, &format!("marks/{snapshot}.{number}"), bytes)?;
+        let mark = Self::from(stored);
+        mark.check(&writer)?;
+        Ok((writer, mark))
+    }
+
+    /// A host that was taken over must not be able to have backups deleted, so its marks can only keep them.
+    fn check(&self, writer: &Writer) -> Result<(), FormatError> {
+        MARK.check_time(self.time)?;
+        if writer.class == WriterClass::IngestOnly && self.state != MarkState::Protected {
+            return Err(MARK.broken("an ingest-only writer can protect a snapshot and nothing else"));
+        }
+        Ok(())
+    }
+}
+
+/// What the three kinds of objects have in common.
+struct Form {
+    kind: ObjectKind,
+    max_bytes: usize,
+}
+
+const SNAPSHOT: Form = Form { kind: ObjectKind::Snapshot, max_bytes: 16 << 20 };
+const SESSION_MARK: Form = Form { kind: ObjectKind::SessionMark, max_bytes: MARK_MAX_BYTES };
+const MARK: Form = Form { kind: ObjectKind::Mark, max_bytes: MARK_MAX_BYTES };
+
+impl Form {
+    fn seal(
+        &self,
+        keys: &DomainKeys,
+        writer: &Writer,
+        store_key: &str,
+        value: &impl Serialize,
+    ) -> Result<Vec<u8>, FormatError> {
+        let name = self.kind.name();
+        let body = serde_json::to_vec(value).map_err(|error| json::malformed(name, &error))?;
+        let object = seal_object(self.kind, keys, writer, store_key, &body)?;
+        self.check_length(&object)?;
+        Ok(object)
+    }
+
+    fn open<T: DeserializeOwned>(
+        &self,
+        keys: &DomainKeys,
+        store_key: &str,
+        bytes: &[u8],
+    ) -> Result<(Writer, T), FormatError> {
+        self.check_length(bytes)?;
+        let (writer, body) = open_object(self.kind, keys, store_key, bytes)?;
+        Ok((writer, json::decode(self.kind.name(), &body, self.max_bytes)?))
+    }
+
+    fn check_length(&self, object: &[u8]) -> Result<(), FormatError> {
+        if object.len() > self.max_bytes {
+            return Err(self.broken(format!("it has more than {} bytes", self.max_bytes)));
+        }
+        Ok(())
+    }
+
+    fn check_time(&self, time: jiff::Timestamp) -> Result<(), FormatError> {
+        if time < jiff::Timestamp::UNIX_EPOCH {
+            return Err(self.broken(format!("its time {time} lies before 1970")));
+        }
+        Ok(())
+    }
+
+    fn check_source(&self, source: &str) -> Result<(), FormatError> {
+        if !is_source_name(source) {
+            return Err(self.broken(format!("{source:?} is not the name of a source")));
+        }
+        Ok(())
+    }
+
+    fn broken(&self, why: impl Into<String>) -> FormatError {
+        FormatError::malformed(self.kind.name(), why)
+    }
+}
+
+fn snapshot_key(id: SessionId) -> String {
+    format!("snapshots/{id}")
+}
+
+#[cfg(test)]
+mod tests;
