@@ -15,6 +15,7 @@ pub mod progress;
 // Layer 1: the bytes of the store, and where they lie.
 pub mod chunker;
 pub mod format;
+pub mod store;
 // Layer 2: local databases.
 // Layer 3: a store that was opened with its key.
 // Layer 4: what can be done with it.
