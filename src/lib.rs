@@ -17,6 +17,8 @@ pub mod chunker;
 pub mod format;
 pub mod store;
 // Layer 2: local databases.
+pub mod index;
+pub mod journal;
 // Layer 3: a store that was opened with its key.
 // Layer 4: what can be done with it.
 // Layer 5: the kernel's side of a mount.

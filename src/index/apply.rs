@@ -1,0 +1,235 @@
+//! Rows of index objects: how they come in and how they go.
+//!
+//! Both happen in one transaction an object. The tables that are searched by id are in random order, so their
+//! rows are changed in sorted batches: a batch visits each page once, and memory stays bounded.
+
+use std::collections::BTreeSet;
+
+use rusqlite::{CachedStatement, OptionalExtension, Transaction};
+
+use super::rows::{
+    chunk_prefix, class_column, decode_chunks, encode_chunks, encoding_columns, first_frame_key,
+    for_each_row, frame_prefix, kind_column, last_frame_key,
+};
+use super::{Index, IndexError, PackRow, pack_key};
+use crate::crypto::hash::IdKeys;
+use crate::format::frame::FrameChunk;
+use crate::format::index_object::{IndexObject, IndexedPack};
+use crate::format::pack::PACK_MAX_FRAMES;
+
+/// Rows of a batch: 16 MiB of memory for each of the two tables.
+const BATCH_ROWS: usize = 1 << 20;
+
+impl Index {
+    /// Returns the store keys of the index objects whose rows are here.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be read or is damaged.
+    pub fn applied(&self) -> Result<BTreeSet<String>, IndexError> {
+        self.pool.read(|connection| {
+            connection
+                .prepare_cached("SELECT key FROM index_objects")?
+                .query_map([], |row| row.get(0))?
+                .collect()
+        })
+    }
+
+    /// Adds the rows of an index object, in one transaction. Does nothing if they are here.
+    ///
+    /// What the object supersedes stays: the caller retracts it.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be written or is damaged, or if the object lists what no pack can be.
+    pub fn apply(&self, store_key: &str, object: &IndexObject) -> Result<(), IndexError> {
+        object.packs.iter().try_for_each(check_pack)?;
+        self.pool.write(|transaction| {
+            let added = transaction
+                .prepare_cached("INSERT INTO index_objects (key) VALUES (?1) ON CONFLICT DO NOTHING")?
+                .execute([store_key])?;
+            if added == 0 {
+                return Ok(());
+            }
+            let number = transaction.last_insert_rowid();
+            let mut batch = Batch::new(Change::Insert);
+            for pack in &object.packs {
+                let row = self.insert_pack(transaction, number, pack)?;
+                insert_frames(transaction, &self.ids, row, pack, &mut batch)?;
+                batch.flush_if_full(transaction)?;
+            }
+            batch.flush(transaction)
+        })
+    }
+
+    /// Removes all rows of index objects that are gone from the store. Unknown ones do not matter.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be written or is damaged.
+    pub fn retract(&self, store_keys: &[String]) -> Result<(), IndexError> {
+        for store_key in store_keys {
+            self.pool.write(|transaction| retract_one(transaction, &self.ids, store_key))?;
+        }
+        Ok(())
+    }
+
+    fn insert_pack(
+        &self,
+        transaction: &Transaction<'_>,
+        object: i64,
+        pack: &IndexedPack,
+    ) -> rusqlite::Result<PackRow> {
+        let chunks: usize = pack.directory.frames.iter().map(|frame| frame.chunks.len()).sum();
+        transaction
+            .prepare_cached(
+                "INSERT INTO packs (object, pack_id, kind, bytes, class, writer_id, host, header_hash,
+                                    header_bytes, key, chunks)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            )?
+            .execute((
+                object,
+                pack.id.as_bytes(),
+                kind_column(pack.kind),
+                pack.bytes,
+                class_column(pack.writer.class),
+                pack.writer.id.as_bytes(),
+                &pack.writer.host,
+                pack.header_hash.0,
+                pack.header_bytes,
+                pack_key::wrap(&self.cache_key, &pack.id, &pack.key)?,
+                chunks,
+            ))?;
+        Ok(PackRow(transaction.last_insert_rowid()))
+    }
+}
+
+/// Refuses what the columns cannot hold, so that nothing of a malformed object reaches them.
+fn check_pack(pack: &IndexedPack) -> Result<(), IndexError> {
+    let unfit = |why| Err(IndexError::Unfit { pack: pack.id, why });
+    if kind_column(pack.kind).is_none() {
+        return unfit("it is no pack");
+    }
+    if pack.directory.frames.len() > PACK_MAX_FRAMES {
+        return unfit("it has too many frames");
+    }
+    if pack.directory.frames.iter().any(|frame| frame.chunks.is_empty()) {
+        return unfit("a frame of it is empty");
+    }
+    if i64::try_from(pack.bytes).is_err() {
+        return unfit("it is too long");
+    }
+    Ok(())
+}
+
+fn insert_frames(
+    transaction: &Transaction<'_>,
+    ids: &IdKeys,
+    row: PackRow,
+    pack: &IndexedPack,
+    batch: &mut Batch,
+) -> rusqlite::Result<()> {
+    let mut statement = transaction.prepare_cached(
+        "INSERT INTO frames (id, offset, stored, encoding, base, features, chunks)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
+    let mut offset = u64::from(pack.header_bytes);
+    for (key, frame) in (first_frame_key(row)..).zip(&pack.directory.frames) {
+        let (encoding, base, features) = encoding_columns(frame);
+        let chunks = encode_chunks(&frame.chunks);
+        statement.execute((key, offset, frame.stored_length, encoding, base, features, chunks))?;
+        batch.add(ids, key, &frame.chunks);
+        offset += u64::from(frame.stored_length);
+    }
+    Ok(())
+}
+
+fn retract_one(transaction: &Transaction<'_>, ids: &IdKeys, store_key: &str) -> rusqlite::Result<()> {
+    let object: Option<i64> = transaction
+        .prepare_cached("SELECT id FROM index_objects WHERE key = ?1")?
+        .query_row([store_key], |row| row.get(0))
+        .optional()?;
+    let Some(object) = object else { return Ok(()) };
+    let packs: Vec<i64> = transaction
+        .prepare_cached("SELECT id FROM packs WHERE object = ?1")?
+        .query_map([object], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut batch = Batch::new(Change::Delete);
+    for pack in packs {
+        delete_frames(transaction, ids, PackRow(pack), &mut batch)?;
+        batch.flush_if_full(transaction)?;
+    }
+    batch.flush(transaction)?;
+    transaction.prepare_cached("DELETE FROM packs WHERE object = ?1")?.execute([object])?;
+    transaction.prepare_cached("DELETE FROM index_objects WHERE id = ?1")?.execute([object])?;
+    Ok(())
+}
+
+fn delete_frames(
+    transaction: &Transaction<'_>,
+    ids: &IdKeys,
+    pack: PackRow,
+    batch: &mut Batch,
+) -> rusqlite::Result<()> {
+    let range = [first_frame_key(pack), last_frame_key(pack)];
+    let mut statement =
+        transaction.prepare_cached("SELECT id, chunks FROM frames WHERE id BETWEEN ?1 AND ?2")?;
+    for_each_row(statement.query(range)?, |row| {
+        let chunks: Vec<_> = decode_chunks(row.get_ref(1)?.as_blob()?).collect::<rusqlite::Result<_>>()?;
+        batch.add(ids, row.get(0)?, &chunks);
+        Ok(())
+    })?;
+    transaction.prepare_cached("DELETE FROM frames WHERE id BETWEEN ?1 AND ?2")?.execute(range)?;
+    Ok(())
+}
+
+/// What happens to the rows of a batch.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    Insert,
+    Delete,
+}
+
+/// Rows of the tables that are searched by id, as (prefix, frame key).
+struct Batch {
+    change: Change,
+    chunks: Vec<(i64, i64)>,
+    frames: Vec<(i64, i64)>,
+}
+
+impl Batch {
+    fn new(change: Change) -> Self {
+        Self { change, chunks: Vec::new(), frames: Vec::new() }
+    }
+
+    fn add(&mut self, ids: &IdKeys, frame_key: i64, chunks: &[FrameChunk]) {
+        let id = ids.frame_id(chunks.iter().map(|chunk| (chunk.id, chunk.length)));
+        self.frames.push((frame_prefix(&id), frame_key));
+        self.chunks.extend(chunks.iter().map(|chunk| (chunk_prefix(&chunk.id), frame_key)));
+    }
+
+    fn flush_if_full(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        if self.chunks.len() >= BATCH_ROWS { self.flush(transaction) } else { Ok(()) }
+    }
+
+    fn flush(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        // A frame that holds a chunk twice, or two chunks of one prefix, has one row for both.
+        let (chunks, frames) = match self.change {
+            Change::Insert => (
+                "INSERT INTO chunks (prefix, frame) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                "INSERT INTO frame_names (prefix, frame) VALUES (?1, ?2)",
+            ),
+            Change::Delete => (
+                "DELETE FROM chunks WHERE prefix = ?1 AND frame = ?2",
+                "DELETE FROM frame_names WHERE prefix = ?1 AND frame = ?2",
+            ),
+        };
+        execute_sorted(&mut transaction.prepare_cached(chunks)?, &mut self.chunks)?;
+        execute_sorted(&mut transaction.prepare_cached(frames)?, &mut self.frames)
+    }
+}
+
+fn execute_sorted(statement: &mut CachedStatement<'_>, rows: &mut Vec<(i64, i64)>) -> rusqlite::Result<()> {
+    rows.sort_unstable();
+    for row in rows.drain(..) {
+        statement.execute(row)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! Copies of small objects (manifests and marks), sealed as they lie in the store.
+//!
+//! They are kept sealed, so that the file gives nothing away and what is read from it is authenticated like
+//! what is read from the store. Which of them still count is for the caller to say.
+
+use std::collections::BTreeSet;
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::rows::for_each_row;
+use super::{Index, IndexError};
+
+impl Index {
+    /// Returns the copy of the object under a store key.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be read or is damaged.
+    pub fn cached_object(&self, store_key: &str) -> Result<Option<Vec<u8>>, IndexError> {
+        self.pool.read(|connection| {
+            connection
+                .prepare_cached("SELECT bytes FROM objects WHERE key = ?1")?
+                .query_row([store_key], |row| row.get(0))
+                .optional()
+        })
+    }
+
+    /// Keeps a copy of an object.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be written or is damaged.
+    pub fn cache_object(&self, store_key: &str, bytes: &[u8]) -> Result<(), IndexError> {
+        self.pool.write(|transaction| {
+            transaction
+                .prepare_cached(
+                    "INSERT INTO objects (key, bytes) VALUES (?1, ?2)
+                     ON CONFLICT DO UPDATE SET bytes = excluded.bytes",
+                )?
+                .execute((store_key, bytes))?;
+            Ok(())
+        })
+    }
+
+    /// Drops all copies whose store key starts with `prefix` and is not in `keep`.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be written or is damaged.
+    pub fn retain_objects(&self, prefix: &str, keep: &BTreeSet<String>) -> Result<(), IndexError> {
+        // Most often nothing is gone, and then no writer need be waited for.
+        let kept = self.pool.read(|connection| keys_below(connection, prefix))?;
+        if kept.is_subset(keep) {
+            return Ok(());
+        }
+        self.pool.write(|transaction| {
+            for key in keys_below(transaction, prefix)?.difference(keep) {
+                transaction.prepare_cached("DELETE FROM objects WHERE key = ?1")?.execute([key])?;
+            }
+            Ok(())
+        })
+    }
+}
+
+fn keys_below(connection: &Connection, prefix: &str) -> rusqlite::Result<BTreeSet<String>> {
+    let mut keys = BTreeSet::new();
+    let mut statement = connection.prepare_cached("SELECT key FROM objects WHERE key >= ?1")?;
+    for_each_row(statement.query([prefix])?, |row| {
+        let key: String = row.get(0)?;
+        if key.starts_with(prefix) {
+            keys.insert(key);
+        }
+        Ok(())
+    })?;
+    Ok(keys)
+}

@@ -1,0 +1,272 @@
+//! The journal: the local record of runs, for health and metrics.
+//!
+//! Owns one SQLite file in the state folder of this host. It cannot be made anew from a store, so it is written
+//! durably and never deleted: a damaged file is set aside under another name. What the runs mean for health is
+//! left to others.
+
+mod database;
+mod process;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, Row};
+
+use crate::id::{SnapshotId, StoreId};
+use process::Process;
+
+/// Why the journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// SQLite failed, or a row holds what no row should.
+    #[error("cannot {operation} the journal {path}")]
+    Database {
+        /// What was tried: `open`, `read`, `update`.
+        operation: &'static str,
+        /// The file.
+        path: String,
+        /// The failure.
+        source: rusqlite::Error,
+    },
+    /// The folder or the files of the journal cannot be prepared.
+    #[error("cannot prepare the folder of the journal {path}")]
+    Folder {
+        /// The file of the journal.
+        path: String,
+        /// The failure.
+        source: std::io::Error,
+    },
+    /// A newer program wrote the file.
+    #[error("the journal {path} needs a newer yester")]
+    TooNew {
+        /// The file.
+        path: String,
+    },
+    /// The run is unknown, or has ended already.
+    #[error("run {run} of the journal {path} is not running")]
+    NotRunning {
+        /// Number of the run.
+        run: i64,
+        /// The file.
+        path: String,
+    },
+}
+
+impl JournalError {
+    fn database(operation: &'static str, path: &Path) -> impl FnOnce(rusqlite::Error) -> Self {
+        let path = path.display().to_string();
+        move |source| Self::Database { operation, path, source }
+    }
+
+    fn folder(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.display().to_string();
+        move |source| Self::Folder { path, source }
+    }
+}
+
+/// Number of a run in this journal, counted upwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId(i64);
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunOutcome {
+    /// Everything was done.
+    Succeeded,
+    /// Some of it was done.
+    Partial,
+    /// Nothing came of it.
+    Failed,
+    /// It has not ended yet: its process is alive.
+    Running,
+    /// It began and never said how it ended, and its process is gone.
+    Unfinished,
+}
+
+/// What a run says when it ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunEnd {
+    /// How it ended. `Running` and `Unfinished` are what others see, and are recorded as `Failed`.
+    pub outcome: RunOutcome,
+    /// The snapshot that it committed.
+    pub snapshot: Option<SnapshotId>,
+    /// Bytes that it looked at.
+    pub bytes: u64,
+    /// Plain bytes that were new to the store.
+    pub added_bytes: u64,
+    /// What people should know of it: an error, or nothing.
+    pub message: String,
+}
+
+/// One run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// Its number.
+    pub id: RunId,
+    /// The store it worked on.
+    pub store: StoreId,
+    /// What it did: `ingest`, `verify`, `gc`, …
+    pub operation: String,
+    /// The source it worked on; empty where there is none.
+    pub source: String,
+    /// When it began, to the millisecond.
+    pub started: Timestamp,
+    /// When it ended.
+    pub finished: Option<Timestamp>,
+    /// How it ended.
+    pub outcome: RunOutcome,
+    /// The snapshot that it committed.
+    pub snapshot: Option<SnapshotId>,
+    /// Bytes that it looked at.
+    pub bytes: u64,
+    /// Plain bytes that were new to the store.
+    pub added_bytes: u64,
+    /// What people should know of it.
+    pub message: String,
+}
+
+/// The journal of this host. All methods may be called from any thread, and several processes may write.
+pub struct Journal {
+    path: PathBuf,
+    connection: Mutex<Connection>,
+    set_aside: Option<PathBuf>,
+}
+
+impl Journal {
+    /// Opens the journal at `path`, or creates it. The folder is created where it is missing.
+    ///
+    /// A damaged file is renamed to `<path>.damaged-<time>` and a new one begins; [`Journal::set_aside`] tells.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be created or used, or if a newer program wrote it.
+    pub fn open(path: &Path) -> Result<Self, JournalError> {
+        let (connection, set_aside) = database::open(path)?;
+        Ok(Self { path: path.to_owned(), connection: Mutex::new(connection), set_aside })
+    }
+
+    /// Returns where [`Journal::open`] put a damaged file, so that people can be told.
+    #[must_use]
+    pub fn set_aside(&self) -> Option<&Path> {
+        self.set_aside.as_deref()
+    }
+
+    /// Records that a run of this process begins.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be written.
+    pub fn begin(&self, store: StoreId, operation: &str, source: &str) -> Result<RunId, JournalError> {
+        let process = Process::current();
+        let connection = self.connection();
+        connection
+            .prepare_cached(
+                "INSERT INTO runs (store, operation, source, started, pid, process_start, boot)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )
+            .and_then(|mut statement| {
+                let started = Timestamp::now().as_millisecond();
+                let Process { pid, start, boot } = process;
+                statement.insert((store.as_bytes(), operation, source, started, pid, start, boot))
+            })
+            .map(RunId)
+            .map_err(JournalError::database("update", &self.path))
+    }
+
+    /// Records how a run ended. When this returns, the record survives a power cut.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be written, or if the run is unknown or has ended before.
+    pub fn finish(&self, run: RunId, end: &RunEnd) -> Result<(), JournalError> {
+        let connection = self.connection();
+        let changed = connection
+            .prepare_cached(
+                "UPDATE runs SET finished = ?2, outcome = ?3, snapshot = ?4, bytes = ?5, added_bytes = ?6,
+                                 message = ?7
+                 WHERE id = ?1 AND outcome IS NULL",
+            )
+            .and_then(|mut statement| {
+                statement.execute((
+                    run.0,
+                    Timestamp::now().as_millisecond(),
+                    outcome_column(end.outcome),
+                    end.snapshot.map(|snapshot| snapshot.to_string()),
+                    clamp(end.bytes),
+                    clamp(end.added_bytes),
+                    &end.message,
+                ))
+            })
+            .map_err(JournalError::database("update", &self.path))?;
+        if changed == 1 {
+            return Ok(());
+        }
+        Err(JournalError::NotRunning { run: run.0, path: self.path.display().to_string() })
+    }
+
+    /// Returns the last runs, newest first, `limit` at most.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be read or is damaged.
+    pub fn recent(&self, limit: u32) -> Result<Vec<Run>, JournalError> {
+        let connection = self.connection();
+        connection
+            .prepare_cached(
+                "SELECT id, store, operation, source, started, finished, outcome, snapshot, bytes, added_bytes,
+                        message, pid, process_start, boot
+                 FROM runs ORDER BY id DESC LIMIT ?1",
+            )
+            .and_then(|mut statement| statement.query_map([limit], read_run)?.collect())
+            .map_err(JournalError::database("read", &self.path))
+    }
+
+    /// A panic of another thread leaves the connection usable: every method is one statement.
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn outcome_column(outcome: RunOutcome) -> u8 {
+    match outcome {
+        RunOutcome::Succeeded => 1,
+        RunOutcome::Partial => 2,
+        RunOutcome::Failed | RunOutcome::Running | RunOutcome::Unfinished => 3,
+    }
+}
+
+/// SQLite counts to 2^63 - 1; a record of more bytes is worth more than its last digits.
+fn clamp(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+fn read_run(row: &Row<'_>) -> rusqlite::Result<Run> {
+    let outcome = match row.get::<_, Option<u8>>(6)? {
+        Some(1) => RunOutcome::Succeeded,
+        Some(2) => RunOutcome::Partial,
+        Some(_) => RunOutcome::Failed,
+        None => {
+            let process = Process { pid: row.get(11)?, start: row.get(12)?, boot: row.get(13)? };
+            if process.is_alive() { RunOutcome::Running } else { RunOutcome::Unfinished }
+        }
+    };
+    let snapshot: Option<String> = row.get(7)?;
+    Ok(Run {
+        id: RunId(row.get(0)?),
+        store: StoreId::from_bytes(row.get(1)?),
+        operation: row.get(2)?,
+        source: row.get(3)?,
+        started: time(row.get(4)?),
+        finished: row.get::<_, Option<i64>>(5)?.map(time),
+        outcome,
+        snapshot: snapshot.and_then(|text| text.parse().ok()),
+        bytes: row.get(8)?,
+        added_bytes: row.get(9)?,
+        message: row.get(10)?,
+    })
+}
+
+/// A time that no clock shows reads as the epoch: the run is still worth listing.
+fn time(milliseconds: i64) -> Timestamp {
+    Timestamp::from_millisecond(milliseconds).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! The journal as its callers see it.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+const STORE: StoreId = StoreId::from_bytes([7; 16]);
+
+fn end(outcome: RunOutcome, message: &str) -> RunEnd {
+    RunEnd { outcome, snapshot: None, bytes: 10, added_bytes: 5, message: message.to_owned() }
+}
+
+#[test]
+fn runs_are_listed_newest_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state/journal.sqlite");
+    let journal = Journal::open(&path).unwrap();
+    let snapshot: SnapshotId = "20261121T053106Z-0123456789abcdef0123456789abcdef".parse().unwrap();
+    let first = journal.begin(STORE, "ingest", "etc").unwrap();
+    let done = RunEnd { snapshot: Some(snapshot), ..end(RunOutcome::Partial, "2 files failed") };
+    journal.finish(first, &done).unwrap();
+    let second = journal.begin(STORE, "verify", "").unwrap();
+
+    let again = Journal::open(&path).unwrap();
+    assert_eq!(again.set_aside(), None);
+    let runs = again.recent(10).unwrap();
+    assert_eq!(runs.iter().map(|run| run.id).collect::<Vec<_>>(), [second, first]);
+    assert_eq!((runs[0].outcome, runs[0].finished), (RunOutcome::Running, None));
+    let run = &runs[1];
+    assert_eq!((run.store, run.operation.as_str(), run.source.as_str()), (STORE, "ingest", "etc"));
+    assert_eq!((run.outcome, run.snapshot), (RunOutcome::Partial, Some(snapshot)));
+    assert_eq!((run.bytes, run.added_bytes, run.message.as_str()), (10, 5, "2 files failed"));
+    assert!(run.finished.unwrap() >= run.started);
+    assert_eq!(again.recent(1).unwrap().len(), 1);
+}
+
+#[test]
+fn a_run_ends_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&folder.path().join("journal.sqlite")).unwrap();
+    let run = journal.begin(STORE, "ingest", "etc").unwrap();
+    journal.finish(run, &end(RunOutcome::Succeeded, "")).unwrap();
+    for run in [run, RunId(99)] {
+        let error = journal.finish(run, &end(RunOutcome::Failed, "late")).unwrap_err();
+        assert!(matches!(error, JournalError::NotRunning { .. }), "{error}");
+    }
+    assert_eq!(journal.recent(1).unwrap()[0].outcome, RunOutcome::Succeeded);
+}
+
+#[test]
+fn a_run_whose_process_is_gone_is_unfinished() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&folder.path().join("journal.sqlite")).unwrap();
+    journal.begin(STORE, "ingest", "etc").unwrap();
+    journal.connection().execute("UPDATE runs SET process_start = process_start + 1", []).unwrap();
+    assert_eq!(journal.recent(1).unwrap()[0].outcome, RunOutcome::Unfinished);
+}
+
+#[test]
+fn huge_sums_are_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&folder.path().join("journal.sqlite")).unwrap();
+    let run = journal.begin(STORE, "ingest", "etc").unwrap();
+    journal.finish(run, &RunEnd { bytes: u64::MAX, ..end(RunOutcome::Succeeded, "") }).unwrap();
+    assert_eq!(journal.recent(1).unwrap()[0].bytes, i64::MAX.cast_unsigned());
+}
+
+#[test]
+fn a_damaged_journal_is_set_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.sqlite");
+    let damaged = b"not a database at all".repeat(100);
+    let mut names = Vec::new();
+    for _ in 0..3 {
+        std::fs::write(&path, &damaged).unwrap();
+        let journal = Journal::open(&path).unwrap();
+        let aside = journal.set_aside().unwrap().to_owned();
+        assert!(aside.file_name().unwrap().to_str().unwrap().starts_with("journal.sqlite.damaged-2"));
+        assert_eq!(std::fs::read(&aside).unwrap(), damaged);
+        journal.begin(STORE, "ingest", "etc").unwrap();
+        assert_eq!(journal.recent(9).unwrap().len(), 1);
+        assert!(!names.contains(&aside));
+        names.push(aside);
+    }
+}
+
+#[test]
+fn a_journal_of_a_newer_program_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.sqlite");
+    Journal::open(&path).unwrap().connection().pragma_update(None, "user_version", 1000).unwrap();
+    let error = Journal::open(&path).map(drop).unwrap_err();
+    assert!(matches!(error, JournalError::TooNew { .. }), "{error}");
+    assert!(path.exists());
+}
+
+#[test]
+fn only_the_owner_may_read_the_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state/journal.sqlite");
+    let journal = Journal::open(&path).unwrap();
+    journal.begin(STORE, "ingest", "etc").unwrap();
+    let parent = path.parent().unwrap();
+    assert_eq!(parent.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    for file in std::fs::read_dir(parent).unwrap() {
+        let file = file.unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.path());
+    }
+}
+
+#[test]
+fn threads_and_handles_write_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.sqlite");
+    let handles = [Journal::open(&path).unwrap(), Journal::open(&path).unwrap()];
+    std::thread::scope(|scope| {
+        for journal in handles.iter().chain(&handles) {
+            scope.spawn(move || {
+                for _ in 0..5 {
+                    let run = journal.begin(STORE, "ingest", "etc").unwrap();
+                    journal.finish(run, &end(RunOutcome::Succeeded, "")).unwrap();
+                }
+            });
+        }
+    });
+    let runs = handles[0].recent(100).unwrap();
+    assert_eq!(runs.len(), 20);
+    assert!(runs.iter().all(|run| run.outcome == RunOutcome::Succeeded));
+}
