@@ -20,6 +20,7 @@ pub mod store;
 pub mod index;
 pub mod journal;
 // Layer 3: a store that was opened with its key.
+pub mod repo;
 // Layer 4: what can be done with it.
 // Layer 5: the kernel's side of a mount.
 // Layer 7: the command line.

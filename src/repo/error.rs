@@ -1,0 +1,145 @@
+//! Why an operation on an open store failed.
+
+use crate::crypto::CryptoError;
+use crate::format::FormatError;
+use crate::id::{ChunkId, FrameId};
+use crate::index::IndexError;
+use crate::store::{StoreError, StoreErrorKind};
+
+/// Why an operation on an open store failed. Callers match on the variants.
+#[derive(Debug, thiserror::Error)]
+pub enum RepoError {
+    /// There is no store at this place.
+    #[error("there is no yester store at {0}")]
+    NoStore(String),
+    /// There is a store at this place already.
+    #[error("there is a yester store at {0} already")]
+    StoreExists(String),
+    /// None of the key slots opens with the given credential.
+    #[error("wrong passphrase or key for the store at {0}")]
+    WrongKey(String),
+    /// The store is encrypted and nothing to open it with was given.
+    #[error("the store at {0} is encrypted, and no passphrase or key was given")]
+    NoCredential(String),
+    /// No key slot is left whole, so that nothing can open the store.
+    #[error("no key slot of the store at {0} can be read")]
+    NoKeySlot(String),
+    /// The store is not the one that this host saw at this place before.
+    #[error("the store at {location} is not the one that was there before")]
+    Replaced {
+        /// Where the store is.
+        location: String,
+        /// The file that remembers it; deleting it accepts the new store.
+        pin: String,
+    },
+    /// The store was written by a newer version.
+    #[error("the store at {location} needs a newer yester")]
+    TooNew {
+        /// Where the store is.
+        location: String,
+        /// What is not known.
+        source: FormatError,
+    },
+    /// A garbage collection of a newer version is unfinished in the store.
+    #[error("the store at {0} is in the middle of a garbage collection that this version does not know")]
+    Collecting(String),
+    /// An object or a part of it is damaged.
+    #[error("{object} is damaged")]
+    Damaged {
+        /// The object, as its key or as a description.
+        object: String,
+        /// What is wrong with it.
+        source: Option<FormatError>,
+    },
+    /// Something could not be encoded: faulty memory, or a value beyond the format's limits.
+    #[error("cannot encode {object}")]
+    Encode {
+        /// What was to be written.
+        object: String,
+        /// Why not.
+        source: FormatError,
+    },
+    /// A chunk is in no pack that the store lists.
+    #[error("chunk {0} is in no pack of the store")]
+    MissingChunk(ChunkId),
+    /// No snapshot has this name.
+    #[error("no snapshot is called {0}")]
+    NoSnapshot(String),
+    /// Several snapshots have this name.
+    #[error("{name} means more than one snapshot: {candidates}")]
+    AmbiguousSnapshot {
+        /// What was asked for.
+        name: String,
+        /// What it may mean, for people.
+        candidates: String,
+    },
+    /// The base of a delta frame is in no pack that the store lists.
+    #[error("base frame {0} is in no pack of the store")]
+    MissingBase(FrameId),
+    /// The index lost a row between two looks: another process brought it up to date.
+    #[error("the local index changed while it was read")]
+    StaleIndex,
+    /// The session was fenced by a collection, or is too old to commit.
+    #[error("session {session} may not commit: {why}")]
+    Fenced {
+        /// The session.
+        session: String,
+        /// Why it may not.
+        why: &'static str,
+    },
+    /// A thread of the session failed before, and said why then.
+    #[error("the session has failed already")]
+    SessionFailed,
+    /// The store failed.
+    #[error("the store failed")]
+    Store(#[from] StoreError),
+    /// The index failed.
+    #[error("the local index failed")]
+    Index(#[from] IndexError),
+    /// A key cannot be used.
+    #[error("cannot use the keys of the store")]
+    Crypto(#[from] CryptoError),
+    /// The system has no randomness to give.
+    #[error("the system has no randomness to give")]
+    Random(#[from] getrandom::Error),
+    /// A local file (spool, cache or state folder) failed.
+    #[error("cannot {operation} {path}")]
+    Local {
+        /// What was done.
+        operation: &'static str,
+        /// To what.
+        path: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+impl RepoError {
+    /// Tells whether what is stored is damaged or missing, so that other objects can still be read; all other
+    /// errors mean that the store cannot be used at all now.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::MissingChunk(_) | Self::MissingBase(_) => true,
+            Self::Store(error) => {
+                matches!(error.kind(), StoreErrorKind::NotFound | StoreErrorKind::Truncated)
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_cannot_be_reached_is_no_damage() {
+        let store = |kind| RepoError::Store(StoreError::new(kind, "read", "packs/00/00".into(), None));
+        assert!(store(StoreErrorKind::NotFound).is_damage());
+        assert!(store(StoreErrorKind::Truncated).is_damage());
+        assert!(!store(StoreErrorKind::Unavailable).is_damage());
+        assert!(!store(StoreErrorKind::Denied).is_damage());
+        assert!(RepoError::Damaged { object: "a pack".into(), source: None }.is_damage());
+    }
+}

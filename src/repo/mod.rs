@@ -1,0 +1,98 @@
+//! A store that was opened with its key: sessions that write, and everything that reads.
+//!
+//! A [`Repository`] joins the three things that every operation needs: the store, the keys of its domain, and
+//! the local index. What the operations do is left to `ops` and `vfs`.
+
+mod cache;
+pub mod content;
+mod error;
+mod local;
+pub mod open;
+pub mod read;
+mod refresh;
+pub mod session;
+pub(crate) mod slots;
+pub mod snapshots;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod tree;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use error::RepoError;
+
+use crate::chunker::ChunkerSetup;
+use crate::crypto::secrets::{DomainKeys, Writer};
+use crate::format::FormatError;
+use crate::format::config::Config;
+use crate::index::Index;
+use crate::store::ObjectStore;
+use crate::store::key::ObjectKey;
+
+/// An open store. May be shared by threads.
+pub struct Repository {
+    store: Arc<dyn ObjectStore>,
+    config: Config,
+    keys: DomainKeys,
+    writer: Writer,
+    chunker: Arc<ChunkerSetup>,
+    index: Arc<Index>,
+    decoded: cache::DecodedCache,
+    spool: PathBuf,
+}
+
+impl Repository {
+    /// Returns the store below.
+    #[must_use]
+    pub fn store(&self) -> &dyn ObjectStore {
+        self.store.as_ref()
+    }
+
+    /// Returns what the store is.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Returns the keys of the store's domain, as far as this host holds them.
+    #[must_use]
+    pub fn keys(&self) -> &DomainKeys {
+        &self.keys
+    }
+
+    /// Returns how files of this store are cut into chunks.
+    #[must_use]
+    pub fn chunker(&self) -> &Arc<ChunkerSetup> {
+        &self.chunker
+    }
+
+    /// Returns the identity under which this host writes.
+    #[must_use]
+    pub fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// Returns the local index.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+}
+
+/// Reads an object that was listed with `length` bytes, unless that is more than such an object may have.
+pub(crate) fn get_small(
+    store: &dyn ObjectStore,
+    key: &ObjectKey,
+    length: u64,
+    max_bytes: usize,
+) -> Result<Vec<u8>, RepoError> {
+    if length > max_bytes as u64 {
+        let why = format!("it has {length} bytes, more than the {max_bytes} that it may have");
+        return Err(RepoError::Damaged {
+            object: key.to_string(),
+            source: Some(FormatError::malformed("an object", why)),
+        });
+    }
+    Ok(store.get(key, None)?)
+}

@@ -1,0 +1,169 @@
+//! Creating and opening a store: its config, its pin, and the local folders.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::cache::DecodedCache;
+use super::{RepoError, Repository, get_small, local, slots};
+use crate::chunker::{ChunkerParams, ChunkerSetup};
+use crate::crypto::secrets::{DomainKeys, RootSecret, Writer, WriterClass};
+use crate::crypto::slot::{Argon2Params, Credential, FileKey, WrappedRoot};
+use crate::format::FormatError;
+use crate::format::config::{CONFIG_MAX_BYTES, Config, Encryption, FORMAT_VERSION};
+use crate::format::keys::SlotKind;
+use crate::id::{DomainId, StoreId};
+use crate::index::Index;
+use crate::store::key::{ObjectKey, Prefix};
+use crate::store::{Creation, ObjectStore, Payload, probe};
+
+/// Where this host keeps what it knows of stores.
+#[derive(Debug, Clone)]
+pub struct LocalFolders {
+    /// Indexes and spools; may be deleted at any time.
+    pub cache: PathBuf,
+    /// Pins, the writer id, the journal.
+    pub state: PathBuf,
+}
+
+/// How a store is opened.
+#[derive(Debug, Clone)]
+pub struct OpenOptions {
+    /// Local folders.
+    pub folders: LocalFolders,
+    /// Name of this host as a writer.
+    pub host: String,
+    /// Bound of the cache of decoded frames.
+    pub cache_bytes: u64,
+}
+
+/// How a store is created.
+pub struct CreateOptions {
+    /// What opens it; none makes a store without encryption.
+    pub credentials: Vec<Credential>,
+    /// Chunk sizes.
+    pub chunker: ChunkerParams,
+}
+
+impl Repository {
+    /// Creates a store in an empty place, and returns the recovery key of an encrypted one.
+    ///
+    /// The config object comes last: before it is there, there is no store.
+    ///
+    /// # Errors
+    /// [`RepoError::StoreExists`] if there is one already.
+    pub fn create(store: &dyn ObjectStore, options: &CreateOptions) -> Result<Option<FileKey>, RepoError> {
+        if latest_config(store)?.is_some() {
+            return Err(RepoError::StoreExists(store.location()));
+        }
+        let encrypted = !options.credentials.is_empty();
+        let root = if encrypted { RootSecret::random()? } else { RootSecret::public() };
+        let domain = DomainId::random()?;
+        let keys = DomainKeys::full(&root, domain)?;
+        let mut recovery = None;
+        if encrypted {
+            for credential in &options.credentials {
+                let kind = match credential {
+                    Credential::Passphrase(_) => SlotKind::Passphrase,
+                    Credential::FileKey(_) => SlotKind::KeyFile,
+                };
+                slots::create(
+                    store,
+                    domain,
+                    kind,
+                    WrappedRoot::wrap(&root, domain, credential, Argon2Params::DEFAULT)?,
+                )?;
+            }
+            let key = FileKey::random()?;
+            let credential = Credential::FileKey(key.clone());
+            let wrapped = WrappedRoot::wrap(&root, domain, &credential, Argon2Params::DEFAULT)?;
+            slots::create(store, domain, SlotKind::Recovery, wrapped)?;
+            recovery = Some(key);
+        }
+        let config = Config {
+            version: FORMAT_VERSION,
+            domain,
+            store: StoreId::random()?,
+            encryption: if encrypted { Encryption::Sealed } else { Encryption::None },
+            chunker: options.chunker,
+            read_features: Vec::new(),
+            write_features: Vec::new(),
+            collect_features: Vec::new(),
+            created: Timestamp::now(),
+        };
+        let bytes = config
+            .seal(&keys)
+            .map_err(|source| RepoError::Encode { object: "the config object".to_owned(), source })?;
+        if !probe::conditional_create(store)? {
+            tracing::warn!(
+                "{} lets several writers create the same object: backups work, but never collect garbage \
+                 while another host may write",
+                store.location()
+            );
+        }
+        match store.create(&ObjectKey::config(1), Payload::Bytes(&bytes))? {
+            Creation::Created => Ok(recovery),
+            Creation::AlreadyExists => Err(RepoError::StoreExists(store.location())),
+        }
+    }
+
+    /// Opens a store. `credential` is asked only if the store is encrypted.
+    ///
+    /// # Errors
+    /// [`RepoError::NoStore`], [`RepoError::WrongKey`], [`RepoError::TooNew`] and [`RepoError::Replaced`] say what
+    /// they are called; anything else is a failure of the store or of a local folder.
+    pub fn open(
+        store: Arc<dyn ObjectStore>,
+        options: &OpenOptions,
+        credential: &mut dyn FnMut() -> Result<Option<Credential>, RepoError>,
+    ) -> Result<Self, RepoError> {
+        let location = store.location();
+        let (number, length) =
+            latest_config(store.as_ref())?.ok_or_else(|| RepoError::NoStore(location.clone()))?;
+        let bytes = get_small(store.as_ref(), &ObjectKey::config(number), length, CONFIG_MAX_BYTES)?;
+        let claimed =
+            Config::decode_unverified(&bytes).map_err(|error| config_error(&location, number, error))?;
+        let root = match claimed.encryption {
+            Encryption::None => RootSecret::public(),
+            Encryption::Sealed => {
+                let credential = credential()?.ok_or_else(|| RepoError::NoCredential(location.clone()))?;
+                slots::unlock(store.as_ref(), claimed.domain, &credential)?
+            }
+        };
+        let keys = DomainKeys::full(&root, claimed.domain)?;
+        let config = Config::open(&keys, &bytes).map_err(|error| config_error(&location, number, error))?;
+        config.require_readable().map_err(|error| config_error(&location, number, error))?;
+        local::check_pin(&options.folders.state, &location, &config)?;
+        let writer = Writer {
+            class: WriterClass::Full,
+            host: options.host.clone(),
+            id: local::writer_id(&options.folders.state)?,
+        };
+        let chunker = ChunkerSetup::new(config.chunker, keys.chunker_seed()).map_err(|error| {
+            config_error(&location, number, FormatError::malformed("the config", error.to_string()))
+        })?;
+        let cache = options.folders.cache.join(config.store.to_string());
+        let spool = cache.join("spool");
+        local::make_folder(&spool)?;
+        let index = Arc::new(Index::open(&cache.join("index.sqlite"), config.store, &keys)?);
+        let decoded = DecodedCache::new(options.cache_bytes);
+        Ok(Self { store, config, keys, writer, chunker: Arc::new(chunker), index, decoded, spool })
+    }
+}
+
+/// Returns the config object with the highest number, and its length; nothing where there is no store.
+fn latest_config(store: &dyn ObjectStore) -> Result<Option<(u32, u64)>, RepoError> {
+    let mut latest = None;
+    store.list(Prefix::Config, &mut |object| {
+        latest = latest.max(object.key.as_config().map(|number| (number, object.bytes)));
+    })?;
+    Ok(latest)
+}
+
+fn config_error(location: &str, number: u32, source: FormatError) -> RepoError {
+    match source {
+        FormatError::TooNew { .. } => RepoError::TooNew { location: location.to_owned(), source },
+        other => RepoError::Damaged { object: ObjectKey::config(number).to_string(), source: Some(other) },
+    }
+}

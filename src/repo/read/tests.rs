@@ -1,0 +1,137 @@
+//! Delta frames, read through the index: this version does not write them, so a pack is made by hand.
+
+use super::*;
+use crate::format::frame::{Features, FrameChunk, FrameEncoder, FrameEntry};
+use crate::format::header::{Header, ObjectKind};
+use crate::format::index_object::{IndexObject, IndexedPack};
+use crate::format::pack::{self, Directory};
+use crate::id::{PackId, SessionId};
+use crate::repo::testing::TestStore;
+use crate::store::Payload;
+
+/// Some 100 KB that do not compress, and the same with a few bytes changed.
+fn base_and_variant() -> (Vec<u8>, Vec<u8>) {
+    let mut base = vec![0; 100_000];
+    blake3::Hasher::new().finalize_xof().fill(&mut base);
+    let mut variant = base.clone();
+    variant[50_000..50_010].fill(0);
+    (base, variant)
+}
+
+fn chunk_of(repo: &Repository, plain: &[u8]) -> FrameChunk {
+    let id = repo.keys().ids().chunk_id(ChunkKind::Data, plain);
+    FrameChunk { kind: ChunkKind::Data, id, length: u32::try_from(plain.len()).unwrap() }
+}
+
+fn frame_id_of(repo: &Repository, chunk: &FrameChunk) -> FrameId {
+    repo.keys().ids().frame_id([(chunk.id, chunk.length)])
+}
+
+/// Writes a pack of one frame for each of `frames` (chunk, encoding, encoded bytes), and the index object that names it.
+fn write_pack(repo: &Repository, frames: Vec<(FrameChunk, Encoding, Vec<u8>)>) {
+    let (mut bytes, header_hash, key) =
+        Header::create(ObjectKind::DataPack, repo.keys(), repo.writer()).unwrap();
+    let header_bytes = u32::try_from(bytes.len()).unwrap();
+    let mut directory = Directory::default();
+    for (number, (chunk, encoding, mut encoded)) in (0..).zip(frames) {
+        frame::seal(&key, &header_hash, number, encoding, &mut encoded).unwrap();
+        let stored_length = u32::try_from(encoded.len()).unwrap();
+        let is_delta = matches!(encoding, Encoding::Delta { .. });
+        let features = (!is_delta).then_some(Features([1, 2, 3]));
+        directory.frames.push(FrameEntry { stored_length, encoding, features, chunks: vec![chunk] });
+        bytes.append(&mut encoded);
+    }
+    bytes.append(&mut pack::seal_directory(&key, &header_hash, &directory).unwrap());
+    let id = PackId::from_bytes(*blake3::hash(&bytes).as_bytes());
+    let indexed = IndexedPack {
+        id,
+        kind: ObjectKind::DataPack,
+        bytes: bytes.len() as u64,
+        writer: repo.writer().clone(),
+        header_hash,
+        header_bytes,
+        key,
+        directory,
+    };
+    let object = IndexObject { supersedes: Vec::new(), packs: vec![indexed] };
+    let index_key = ObjectKey::index(SessionId::random(jiff::Timestamp::now()).unwrap(), 0);
+    let sealed = object.seal(repo.keys(), repo.writer(), index_key.as_str()).unwrap();
+    repo.store().create(&ObjectKey::pack(&id), Payload::Bytes(&bytes)).unwrap();
+    repo.store().create(&index_key, Payload::Bytes(&sealed)).unwrap();
+}
+
+#[test]
+fn a_delta_frame_is_read_with_its_base_from_another_pack() {
+    let test = TestStore::new();
+    let repo = test.open();
+    let (base, variant) = base_and_variant();
+    let (base_chunk, variant_chunk) = (chunk_of(&repo, &base), chunk_of(&repo, &variant));
+    let mut encoder = FrameEncoder::new(3).unwrap();
+    let (encoding, encoded) = encoder.encode(&base).unwrap();
+    write_pack(&repo, vec![(base_chunk, encoding, encoded)]);
+    let delta = encoder.encode_delta(&variant, &base).unwrap();
+    assert!(delta.len() < 1000, "{} bytes", delta.len());
+    write_pack(
+        &repo,
+        vec![(variant_chunk, Encoding::Delta { base: frame_id_of(&repo, &base_chunk) }, delta)],
+    );
+    assert_eq!(&*repo.chunk(ChunkKind::Data, &variant_chunk.id).unwrap(), variant);
+    assert_eq!(&*repo.chunk(ChunkKind::Data, &base_chunk.id).unwrap(), base);
+}
+
+#[test]
+fn a_delta_frame_whose_base_is_nowhere_is_missing_data() {
+    let test = TestStore::new();
+    let repo = test.open();
+    let (base, variant) = base_and_variant();
+    let variant_chunk = chunk_of(&repo, &variant);
+    let absent = frame_id_of(&repo, &chunk_of(&repo, &base));
+    let delta = FrameEncoder::new(3).unwrap().encode_delta(&variant, &base).unwrap();
+    write_pack(&repo, vec![(variant_chunk, Encoding::Delta { base: absent }, delta)]);
+    let read = repo.chunk(ChunkKind::Data, &variant_chunk.id).map(|_| ());
+    assert!(matches!(read, Err(RepoError::MissingBase(base)) if base == absent));
+}
+
+/// A wrong base decodes to other bytes without an error of zstd, so the hashes have to tell.
+#[test]
+fn a_delta_frame_that_names_a_wrong_base_never_becomes_data() {
+    let test = TestStore::new();
+    let repo = test.open();
+    let (base, variant) = base_and_variant();
+    let mut wrong = base.clone();
+    wrong.reverse();
+    let (wrong_chunk, variant_chunk) = (chunk_of(&repo, &wrong), chunk_of(&repo, &variant));
+    let mut encoder = FrameEncoder::new(3).unwrap();
+    let (encoding, encoded) = encoder.encode(&wrong).unwrap();
+    let delta = encoder.encode_delta(&variant, &base).unwrap();
+    let naming_wrong = Encoding::Delta { base: frame_id_of(&repo, &wrong_chunk) };
+    write_pack(&repo, vec![(wrong_chunk, encoding, encoded), (variant_chunk, naming_wrong, delta)]);
+    let read = repo.chunk(ChunkKind::Data, &variant_chunk.id).map(|_| ());
+    assert!(matches!(read, Err(RepoError::Damaged { .. })));
+}
+
+/// Depth is one: a delta whose base is a delta itself is refused, not followed.
+#[test]
+fn a_delta_frame_is_no_base() {
+    let test = TestStore::new();
+    let repo = test.open();
+    let (base, variant) = base_and_variant();
+    let mut third = variant.clone();
+    third[1000] ^= 1;
+    let chunks = [&base, &variant, &third].map(|plain| chunk_of(&repo, plain));
+    let mut encoder = FrameEncoder::new(3).unwrap();
+    let (encoding, encoded) = encoder.encode(&base).unwrap();
+    let first = encoder.encode_delta(&variant, &base).unwrap();
+    let second = encoder.encode_delta(&third, &variant).unwrap();
+    let delta_of = |chunk: &FrameChunk| Encoding::Delta { base: frame_id_of(&repo, chunk) };
+    write_pack(
+        &repo,
+        vec![
+            (chunks[0], encoding, encoded),
+            (chunks[1], delta_of(&chunks[0]), first),
+            (chunks[2], delta_of(&chunks[1]), second),
+        ],
+    );
+    assert_eq!(&*repo.chunk(ChunkKind::Data, &chunks[1].id).unwrap(), variant);
+    assert!(matches!(repo.chunk(ChunkKind::Data, &chunks[2].id).map(|_| ()), Err(RepoError::MissingBase(_))));
+}

@@ -1,0 +1,70 @@
+//! Groups chunks into frames: small neighbours share one, a large chunk goes alone.
+
+use crate::format::frame::FrameChunk;
+
+/// A frame that is to be encoded.
+pub(super) struct FrameJob {
+    /// Its chunks in order.
+    pub(super) chunks: Vec<FrameChunk>,
+    /// Their bytes, back to back.
+    pub(super) plain: Vec<u8>,
+}
+
+/// Fills one frame after the other with chunks in the order in which they come.
+pub(super) struct Grouper {
+    target_bytes: usize,
+    chunks: Vec<FrameChunk>,
+    plain: Vec<u8>,
+}
+
+impl Grouper {
+    pub(super) fn new(target_bytes: usize) -> Self {
+        Self { target_bytes, chunks: Vec::new(), plain: Vec::new() }
+    }
+
+    /// Takes a chunk and returns the frames that are full now: the one before it, and the chunk's own.
+    pub(super) fn add(&mut self, chunk: FrameChunk, plain: &[u8]) -> [Option<FrameJob>; 2] {
+        if plain.len() > self.target_bytes / 2 {
+            return [None, Some(FrameJob { chunks: vec![chunk], plain: plain.to_vec() })];
+        }
+        let full = if self.plain.len() + plain.len() > self.target_bytes { self.finish() } else { None };
+        self.chunks.push(chunk);
+        self.plain.extend_from_slice(plain);
+        [full, None]
+    }
+
+    /// Returns the frame that is being filled, if it holds anything.
+    pub(super) fn finish(&mut self) -> Option<FrameJob> {
+        if self.chunks.is_empty() {
+            return None;
+        }
+        let plain = std::mem::replace(&mut self.plain, Vec::with_capacity(self.target_bytes));
+        Some(FrameJob { chunks: std::mem::take(&mut self.chunks), plain })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::hash::ChunkKind;
+    use crate::id::ChunkId;
+
+    fn chunk(length: u32) -> FrameChunk {
+        FrameChunk { kind: ChunkKind::Data, id: ChunkId::from_bytes([0; 32]), length }
+    }
+
+    #[test]
+    fn small_chunks_share_a_frame_and_large_ones_do_not() {
+        let mut grouper = Grouper::new(100);
+        assert!(grouper.add(chunk(40), &[1; 40]).iter().all(Option::is_none));
+        let [before, alone] = grouper.add(chunk(51), &[2; 51]);
+        assert!(before.is_none());
+        assert_eq!(alone.unwrap().plain, [2; 51]);
+        assert!(grouper.add(chunk(50), &[3; 50]).iter().all(Option::is_none));
+        let [full, alone] = grouper.add(chunk(11), &[4; 11]);
+        assert_eq!(full.unwrap().chunks.len(), 2);
+        assert!(alone.is_none());
+        assert_eq!(grouper.finish().unwrap().plain, [4; 11]);
+        assert!(grouper.finish().is_none());
+    }
+}

@@ -1,0 +1,386 @@
+//! A writer's session: from its open mark to its commit. Chunks go in, packs and index objects come out.
+//!
+//! ```text
+//! add() ─ grouper ─► encoders (threads) ─► packer (thread) ─► uploader (thread)
+//!         frames      compress, self-check   seal, spool        packs, then index objects, progress marks
+//! ```
+//! Every arrow is a bounded queue, so `add` blocks when the store is slower than the source.
+
+mod encode;
+mod grouper;
+mod packer;
+mod upload;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use jiff::Timestamp;
+
+use super::{RepoError, Repository};
+use crate::crypto::hash::{ChunkKind, IdKeys};
+use crate::crypto::secrets::{DomainKeys, Writer, WriterClass};
+use crate::format::frame::FrameChunk;
+use crate::format::pack::PACK_TARGET_BYTES;
+use crate::format::snapshot::{Manifest, SessionMark, SnapshotObject};
+use crate::id::{ChunkId, PackId, SessionId};
+use crate::index::{ChunkHome, Index, PackRow};
+use crate::store::key::{ObjectKey, Prefix};
+use crate::store::{Creation, ObjectStore, Payload};
+use grouper::{FrameJob, Grouper};
+
+/// Plain bytes that a frame of small chunks aims at.
+pub const FRAME_TARGET_BYTES: usize = 256 << 10;
+/// A session that is older than this, by a clock that counts sleep, does not commit.
+const COMMIT_DEADLINE: Duration = Duration::from_hours(7 * 24);
+
+/// How a session writes.
+#[derive(Debug, Clone)]
+pub struct SessionOptions {
+    /// The source that is written, for the session's mark.
+    pub source: String,
+    /// Level of zstd.
+    pub level: i32,
+    /// Threads that encode frames, at least 1.
+    pub threads: usize,
+    /// Plain bytes that a frame of small chunks aims at.
+    pub frame_target_bytes: usize,
+    /// Length at which a pack takes no further frame.
+    pub pack_target_bytes: u64,
+}
+
+impl SessionOptions {
+    /// Returns the defaults for a source.
+    #[must_use]
+    pub fn new(source: &str) -> Self {
+        Self {
+            source: source.to_owned(),
+            level: 3,
+            threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+            frame_target_bytes: FRAME_TARGET_BYTES,
+            pack_target_bytes: PACK_TARGET_BYTES,
+        }
+    }
+}
+
+/// What a session wrote.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SessionStats {
+    /// Chunks that were added, known ones included.
+    pub chunks: u64,
+    /// Chunks that were new to the store.
+    pub new_chunks: u64,
+    /// Plain bytes of new chunks.
+    pub added_bytes: u64,
+    /// Bytes of the packs that were written.
+    pub stored_bytes: u64,
+    /// Packs that were written.
+    pub packs: u64,
+}
+
+/// What all threads of a session share.
+struct Shared {
+    id: SessionId,
+    store: Arc<dyn ObjectStore>,
+    keys: DomainKeys,
+    writer: Writer,
+    index: Arc<Index>,
+    options: SessionOptions,
+    /// Chunks that were added and are not in the index yet.
+    fresh: Mutex<HashSet<ChunkId>>,
+    /// The first failure of any thread.
+    failure: Mutex<Option<RepoError>>,
+}
+
+impl Shared {
+    /// Keeps the first failure; the others follow from it.
+    fn fail(&self, error: RepoError) {
+        lock(&self.failure).get_or_insert(error);
+    }
+}
+
+/// A running session. Methods may be called from any thread; they block when the queues are full.
+pub struct SessionWriter {
+    shared: Arc<Shared>,
+    started: Duration,
+    ids: IdKeys,
+    state: Mutex<State>,
+    /// Packs that were looked at, and whether chunks in them may be relied on.
+    trusted: Mutex<HashMap<PackRow, bool>>,
+    /// Chunks whose only homes turned out to be damaged: they are stored again.
+    distrusted: Mutex<HashSet<ChunkId>>,
+    threads: Vec<JoinHandle<()>>,
+    /// Taken when the session ends.
+    uploader: Option<JoinHandle<Option<Uploaded>>>,
+}
+
+struct State {
+    /// None once the session ends.
+    jobs: Option<Sender<FrameJob>>,
+    data: Grouper,
+    metadata: Grouper,
+    stats: SessionStats,
+}
+
+/// What the uploader leaves behind.
+#[derive(Default)]
+struct Uploaded {
+    packs: u64,
+    stored_bytes: u64,
+    tree_packs: Vec<PackId>,
+}
+
+impl SessionWriter {
+    /// Announces the session in the store, *then* looks at what may be used, and starts the threads. The order
+    /// is what keeps a garbage collection from condemning what this session relies on.
+    ///
+    /// # Errors
+    /// [`RepoError::TooNew`] if this program must not write here; [`RepoError::Collecting`] if a collection is
+    /// unfinished.
+    pub fn open(repo: &Repository, options: SessionOptions) -> Result<Self, RepoError> {
+        repo.config
+            .require_writable()
+            .map_err(|source| RepoError::TooNew { location: repo.store.location(), source })?;
+        let started = boot_clock();
+        let shared = Arc::new(Shared {
+            id: SessionId::random(Timestamp::now())?,
+            store: Arc::clone(&repo.store),
+            keys: repo.keys.clone(),
+            writer: repo.writer.clone(),
+            index: Arc::clone(&repo.index),
+            options,
+            fresh: Mutex::default(),
+            failure: Mutex::default(),
+        });
+        // Before the mark, so that a refused session leaves nothing behind; after it, because that order counts.
+        refuse_while_collecting(repo)?;
+        put_mark(&shared, 0)?;
+        refuse_while_collecting(repo)?;
+        repo.refresh()?;
+
+        let encoder_count = shared.options.threads.max(1);
+        let (job_sender, jobs) = crossbeam_channel::bounded(2 * encoder_count);
+        let (frame_sender, frames) = crossbeam_channel::bounded(2 * encoder_count);
+        let (pack_sender, packs) = crossbeam_channel::bounded(1);
+        let mut threads = Vec::new();
+        for _ in 0..encoder_count {
+            let (shared, jobs, frame_sender) = (Arc::clone(&shared), jobs.clone(), frame_sender.clone());
+            threads.push(spawn("encoder", move || encode::run(&shared, &jobs, &frame_sender))?);
+        }
+        // The queue of frames must close when the last encoder ends.
+        drop((jobs, frame_sender));
+        let spool = repo.spool.clone();
+        let packer_shared = Arc::clone(&shared);
+        threads.push(spawn("packer", move || packer::run(&packer_shared, &spool, &frames, &pack_sender))?);
+        let uploader_shared = Arc::clone(&shared);
+        let uploader = Some(spawn("uploader", move || upload::run(&uploader_shared, &packs))?);
+        let state = Mutex::new(State {
+            jobs: Some(job_sender),
+            data: Grouper::new(shared.options.frame_target_bytes),
+            metadata: Grouper::new(shared.options.frame_target_bytes),
+            stats: SessionStats::default(),
+        });
+        Ok(Self {
+            ids: repo.keys.ids().clone(),
+            shared,
+            started,
+            state,
+            trusted: Mutex::default(),
+            distrusted: Mutex::default(),
+            threads,
+            uploader,
+        })
+    }
+
+    /// Returns the id of the session and of its snapshot.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.shared.id
+    }
+
+    /// Tells whether a chunk is usable in the store or was written by this session.
+    ///
+    /// # Errors
+    /// Fails if the index does.
+    pub fn contains(&self, id: &ChunkId) -> Result<bool, RepoError> {
+        if lock(&self.shared.fresh).contains(id) {
+            return Ok(true);
+        }
+        if lock(&self.distrusted).contains(id) {
+            return Ok(false);
+        }
+        for home in self.shared.index.homes(id)? {
+            if self.is_trusted(&home)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Takes note that a chunk cannot be read from the store, so that it is stored again when it is added.
+    pub fn distrust(&self, id: ChunkId) {
+        lock(&self.distrusted).insert(id);
+    }
+
+    /// Adds a chunk unless it is there; returns its id.
+    ///
+    /// # Errors
+    /// Fails if the index does, or with [`RepoError::SessionFailed`] after a failure of the session's threads, which
+    /// [`Self::abandon`] returns.
+    pub fn add(&self, kind: ChunkKind, plain: &[u8]) -> Result<ChunkId, RepoError> {
+        let id = self.ids.chunk_id(kind, plain);
+        let known = self.contains(&id)?;
+        let mut state = lock(&self.state);
+        state.stats.chunks += 1;
+        // Another thread may have added the same chunk since it was looked up.
+        if known || !lock(&self.shared.fresh).insert(id) {
+            return Ok(id);
+        }
+        lock(&self.distrusted).remove(&id);
+        state.stats.new_chunks += 1;
+        state.stats.added_bytes += plain.len() as u64;
+        let chunk = FrameChunk { kind, id, length: u32::try_from(plain.len()).unwrap_or(u32::MAX) };
+        let grouper = match kind {
+            ChunkKind::Data => &mut state.data,
+            ChunkKind::Tree | ChunkKind::List => &mut state.metadata,
+        };
+        let ready = grouper.add(chunk, plain);
+        for job in ready.into_iter().flatten() {
+            self.send(&state, job)?;
+        }
+        Ok(id)
+    }
+
+    /// Writes everything out, packs first, then the index objects that name them, and creates the snapshot.
+    /// `manifest` gets this session's id and its totals of new and stored bytes.
+    ///
+    /// # Errors
+    /// [`RepoError::Fenced`] if a collection gave this session up; else any failure of the session's threads.
+    pub fn commit(mut self, mut manifest: Manifest) -> Result<(Manifest, SessionStats), RepoError> {
+        let (stats, uploaded) = self.flush()?;
+        let shared = &self.shared;
+        manifest.id = shared.id;
+        manifest.finished = Timestamp::now();
+        manifest.totals.added_bytes = stats.added_bytes;
+        manifest.totals.stored_bytes = stats.stored_bytes;
+        manifest.tree_packs = uploaded.tree_packs;
+        let fenced = |why| RepoError::Fenced { session: shared.id.to_string(), why };
+        if boot_clock().saturating_sub(self.started) > COMMIT_DEADLINE {
+            return Err(fenced("it is older than seven days"));
+        }
+        let object = SnapshotObject::Manifest(Box::new(manifest.clone()));
+        let bytes = object
+            .seal(shared.id, &shared.keys, &shared.writer)
+            .map_err(|source| RepoError::Encode { object: format!("snapshot {}", shared.id), source })?;
+        let key = ObjectKey::snapshot(shared.id);
+        let create = || shared.store.create(&key, Payload::Bytes(&bytes));
+        // The reply may have been lost after the commit. Creating once more tells whether something is there,
+        // and makes it durable; what is there decides.
+        let outcome = create().or_else(|_| create())?;
+        if outcome == Creation::AlreadyExists && shared.store.get(&key, None)? != bytes {
+            return Err(fenced("a garbage collection gave it up"));
+        }
+        Ok((manifest, stats))
+    }
+
+    /// Ends without a snapshot. What was written stays usable for the next session.
+    ///
+    /// # Errors
+    /// Any failure of the session's threads.
+    pub fn abandon(mut self) -> Result<SessionStats, RepoError> {
+        self.flush().map(|(stats, _)| stats)
+    }
+
+    /// Sends the last frames, waits for all threads, and returns what they wrote; the first failure of any
+    /// of them, if there was one.
+    fn flush(&mut self) -> Result<(SessionStats, Uploaded), RepoError> {
+        let mut stats = {
+            let mut state = lock(&self.state);
+            for job in [state.data.finish(), state.metadata.finish()].into_iter().flatten() {
+                // A queue that is closed was closed by a failure, which is told below.
+                let _ = self.send(&state, job);
+            }
+            state.jobs = None;
+            state.stats
+        };
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                self.shared.fail(RepoError::SessionFailed);
+            }
+        }
+        let uploaded = self.uploader.take().and_then(|uploader| uploader.join().ok()).flatten();
+        if let Some(error) = lock(&self.shared.failure).take() {
+            return Err(error);
+        }
+        let uploaded = uploaded.ok_or(RepoError::SessionFailed)?;
+        stats.packs = uploaded.packs;
+        stats.stored_bytes = uploaded.stored_bytes;
+        Ok((stats, uploaded))
+    }
+
+    /// Hands a frame to the encoders. That it cannot says little: [`Self::flush`] has the reason.
+    fn send(&self, state: &State, job: FrameJob) -> Result<(), RepoError> {
+        let sent = state.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
+        if sent { Ok(()) } else { Err(RepoError::SessionFailed) }
+    }
+
+    /// Chunks of ingest-only writers are deduplicated against by nobody but themselves: their names prove nothing.
+    fn is_trusted(&self, home: &ChunkHome) -> Result<bool, RepoError> {
+        let row = home.frame.pack;
+        if let Some(trusted) = lock(&self.trusted).get(&row) {
+            return Ok(*trusted);
+        }
+        let writer = self.shared.index.pack(row)?.map(|pack| pack.writer);
+        let trusted =
+            writer.is_some_and(|writer| writer.class == WriterClass::Full || writer == self.shared.writer);
+        lock(&self.trusted).insert(row, trusted);
+        Ok(trusted)
+    }
+}
+
+/// Fails if a garbage collection left its objects: this version does not know what they condemn.
+fn refuse_while_collecting(repo: &Repository) -> Result<(), RepoError> {
+    let mut collecting = false;
+    repo.store.list(Prefix::Gc, &mut |_| collecting = true)?;
+    if collecting { Err(RepoError::Collecting(repo.store.location())) } else { Ok(()) }
+}
+
+/// Creates `sessions/<sid>.<number>`, which shows that the session lives.
+fn put_mark(shared: &Shared, number: u32) -> Result<(), RepoError> {
+    let mark = SessionMark {
+        time: Timestamp::now(),
+        source: shared.options.source.clone(),
+        pid: std::process::id(),
+    };
+    let bytes = mark
+        .seal(shared.id, number, &shared.keys, &shared.writer)
+        .map_err(|source| RepoError::Encode { object: "a session mark".to_owned(), source })?;
+    shared.store.create(&ObjectKey::session(shared.id, number), Payload::Bytes(&bytes))?;
+    Ok(())
+}
+
+/// Returns the time since boot, sleep included: a clock that nobody sets.
+fn boot_clock() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, RepoError> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(|source| RepoError::Local {
+        operation: "start the thread",
+        path: name.to_owned(),
+        source,
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

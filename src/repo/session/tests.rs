@@ -1,0 +1,200 @@
+//! Sessions against a store in memory, sound and faulty.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::*;
+use crate::format::snapshot::{Completeness, SnapshotTotals};
+use crate::format::tree::{Attributes, TreeBuilder};
+use crate::repo::testing::TestStore;
+use crate::store::StoreErrorKind;
+use crate::store::fault::{Fault, FaultStore, Operation};
+use crate::store::key::Prefix;
+
+/// Returns bytes that do not compress, different for each seed.
+fn noise(seed: u8, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+fn manifest(session: &SessionWriter, repo: &Repository) -> Manifest {
+    let mut emit = |page: Vec<u8>| session.add(ChunkKind::Tree, &page).map_err(Error::Repo);
+    let root = TreeBuilder::new(repo.keys().ids().clone()).finish(&mut emit).unwrap();
+    let time = Timestamp::from_second(1_800_000_000).unwrap();
+    Manifest {
+        id: session.id(),
+        time,
+        finished: time,
+        source: "test".to_owned(),
+        host: "testhost".to_owned(),
+        tags: Vec::new(),
+        paths: Vec::new(),
+        command: None,
+        completeness: Completeness::Complete,
+        root_attributes: Attributes::default(),
+        root,
+        tree_packs: Vec::new(),
+        totals: SnapshotTotals::default(),
+        program: "test".to_owned(),
+    }
+}
+
+#[derive(Debug)]
+enum Error {
+    Repo(#[expect(dead_code, reason = "shown by unwrap")] RepoError),
+    Format(#[expect(dead_code, reason = "shown by unwrap")] crate::format::FormatError),
+}
+
+impl From<crate::format::FormatError> for Error {
+    fn from(error: crate::format::FormatError) -> Self {
+        Self::Format(error)
+    }
+}
+
+fn count(test: &TestStore, prefix: Prefix) -> usize {
+    let mut count = 0;
+    test.store.list(prefix, &mut |_| count += 1).unwrap();
+    count
+}
+
+#[test]
+fn what_was_committed_is_read_back_by_a_host_that_never_saw_the_store() {
+    let mut test = TestStore::new();
+    let repo = test.open();
+    let options = SessionOptions { pack_target_bytes: 1 << 20, ..SessionOptions::new("test") };
+    let session = SessionWriter::open(&repo, options).unwrap();
+    let chunks: Vec<Vec<u8>> = (0..40).map(|seed| noise(seed, 1 + 3000 * usize::from(seed))).collect();
+    let ids: Vec<ChunkId> = chunks.iter().map(|plain| session.add(ChunkKind::Data, plain).unwrap()).collect();
+    let again = session.add(ChunkKind::Data, &chunks[7]).unwrap();
+    assert_eq!(again, ids[7]);
+    let prepared = manifest(&session, &repo);
+    let (committed, stats) = session.commit(prepared).unwrap();
+    assert_eq!(stats.chunks, 42);
+    assert_eq!(stats.new_chunks, 41);
+    assert_eq!(stats.packs, u64::try_from(count(&test, Prefix::Packs)).unwrap());
+    assert!(stats.packs >= 3, "{stats:?}");
+    assert_eq!(committed.tree_packs.len(), 1);
+
+    let cold = test.open_cold();
+    cold.refresh().unwrap();
+    for (id, plain) in ids.iter().zip(&chunks) {
+        assert_eq!(&*cold.chunk(ChunkKind::Data, id).unwrap(), plain.as_slice());
+    }
+    let snapshots = cold.snapshots().unwrap();
+    assert_eq!(snapshots.len(), 1);
+    assert_eq!(snapshots[0].manifest, committed);
+    assert_eq!(cold.find_snapshot("latest").unwrap().manifest.id, committed.id);
+    assert_eq!(cold.find_snapshot("latest:test").unwrap().manifest.id, committed.id);
+    assert_eq!(cold.find_snapshot(&committed.id.hex()[..6]).unwrap().manifest.id, committed.id);
+    assert!(matches!(cold.find_snapshot("latest:other"), Err(RepoError::NoSnapshot(_))));
+}
+
+#[test]
+fn an_abandoned_session_leaves_chunks_for_the_next_one_and_no_snapshot() {
+    let test = TestStore::new();
+    let repo = test.open();
+    let session = SessionWriter::open(&repo, SessionOptions::new("test")).unwrap();
+    let id = session.add(ChunkKind::Data, b"some bytes").unwrap();
+    session.abandon().unwrap();
+    assert_eq!(repo.snapshots().unwrap().len(), 0);
+    let next = SessionWriter::open(&repo, SessionOptions::new("test")).unwrap();
+    assert!(next.contains(&id).unwrap());
+    next.add(ChunkKind::Data, b"some bytes").unwrap();
+    assert_eq!(next.abandon().unwrap().packs, 0);
+}
+
+#[test]
+fn a_fenced_session_fails_loudly_and_leaves_the_fence() {
+    let test = TestStore::new();
+    let repo = test.open();
+    let session = SessionWriter::open(&repo, SessionOptions::new("test")).unwrap();
+    let prepared = manifest(&session, &repo);
+    let tombstone = SnapshotObject::Tombstone { time: prepared.time };
+    let fence = tombstone.seal(session.id(), repo.keys(), repo.writer()).unwrap();
+    test.store.create(&ObjectKey::snapshot(session.id()), Payload::Bytes(&fence)).unwrap();
+    assert!(matches!(session.commit(prepared), Err(RepoError::Fenced { .. })));
+    assert_eq!(repo.snapshots().unwrap().len(), 0);
+}
+
+#[test]
+fn a_commit_whose_reply_was_lost_counts() {
+    let test = TestStore::new();
+    let faulty = Arc::new(FaultStore::new(Arc::clone(&test.store) as Arc<dyn ObjectStore>));
+    let repo = test.open_through(Arc::clone(&faulty) as Arc<dyn ObjectStore>);
+    let session = SessionWriter::open(&repo, SessionOptions::new("test")).unwrap();
+    let prepared = manifest(&session, &repo);
+    let mut lost = false;
+    faulty.script(move |call| {
+        let is_commit = call.operation == Operation::Create && call.object.starts_with("snapshots/");
+        let first = is_commit && !std::mem::replace(&mut lost, is_commit);
+        first.then_some(Fault::FailAfter(StoreErrorKind::Unavailable))
+    });
+    session.commit(prepared).unwrap();
+    assert_eq!(repo.snapshots().unwrap().len(), 1);
+}
+
+/// Whatever mutation the store dies at, there is no snapshot, the error is the store's, and the next session works.
+#[test]
+fn a_store_that_dies_anywhere_leaves_no_half_snapshot() {
+    let test = TestStore::new();
+    // The first session stores the empty root directory, which the later ones find there.
+    let faulty = Arc::new(FaultStore::new(Arc::clone(&test.store) as Arc<dyn ObjectStore>));
+    write_one(&test, &faulty, 80, usize::MAX).unwrap();
+    let full_run = {
+        let faulty = Arc::new(FaultStore::new(Arc::clone(&test.store) as Arc<dyn ObjectStore>));
+        write_one(&test, &faulty, 0, usize::MAX).unwrap();
+        faulty.calls().iter().filter(|call| call.operation.is_mutating()).count()
+    };
+    assert!(full_run >= 5, "mark, packs, index object, snapshot: {full_run}");
+    for mutations in 0..full_run {
+        let faulty = Arc::new(FaultStore::new(Arc::clone(&test.store) as Arc<dyn ObjectStore>));
+        let seed = u8::try_from(mutations + 1).unwrap();
+        assert!(
+            matches!(write_one(&test, &faulty, seed, mutations), Err(RepoError::Store(_))),
+            "{mutations}"
+        );
+    }
+    let repo = test.open();
+    repo.refresh().unwrap();
+    assert_eq!(repo.snapshots().unwrap().len(), 2);
+    let faulty = Arc::new(FaultStore::new(Arc::clone(&test.store) as Arc<dyn ObjectStore>));
+    write_one(&test, &faulty, 70, usize::MAX).unwrap();
+    assert_eq!(repo.snapshots().unwrap().len(), 3);
+}
+
+/// Writes a snapshot of several packs on a store that dies after so many mutations.
+fn write_one(test: &TestStore, store: &Arc<FaultStore>, seed: u8, mutations: usize) -> Result<(), RepoError> {
+    let repo = test.open_through(Arc::clone(store) as Arc<dyn ObjectStore>);
+    store.die_after(mutations);
+    let options = SessionOptions { pack_target_bytes: 64 << 10, ..SessionOptions::new("test") };
+    let session = SessionWriter::open(&repo, options)?;
+    for part in 0..3 {
+        session.add(ChunkKind::Data, &noise(seed.wrapping_mul(3).wrapping_add(part), 200_000))?;
+    }
+    let prepared = manifest(&session, &repo);
+    session.commit(prepared).map(|_| ())
+}
+
+#[test]
+fn a_damaged_frame_never_reaches_a_reader() {
+    let mut test = TestStore::new();
+    let repo = test.open();
+    let session = SessionWriter::open(&repo, SessionOptions::new("test")).unwrap();
+    let id = session.add(ChunkKind::Data, &noise(1, 100_000)).unwrap();
+    session.abandon().unwrap();
+    let faulty = Arc::new(FaultStore::new(Arc::clone(&test.store) as Arc<dyn ObjectStore>));
+    let _ = test.open_cold();
+    let cold = test.open_through(Arc::clone(&faulty) as Arc<dyn ObjectStore>);
+    cold.refresh().unwrap();
+    for bit in [0, 1, 8 * 50_000, 8 * 100_015] {
+        faulty.script(move |call| {
+            (call.operation == Operation::Get && call.object.starts_with("packs/"))
+                .then_some(Fault::FlipBit(bit))
+        });
+        assert!(matches!(cold.chunk(ChunkKind::Data, &id), Err(RepoError::Damaged { .. })), "{bit}");
+    }
+    faulty.clear_script();
+    assert_eq!(&*cold.chunk(ChunkKind::Data, &id).unwrap(), noise(1, 100_000).as_slice());
+}

@@ -1,0 +1,99 @@
+//! The uploader thread: puts packs into the store, then the index objects that name them, and keeps the
+//! session's progress marks coming.
+
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use super::packer::FinishedPack;
+use super::{RepoError, Shared, Uploaded, lock, put_mark};
+use crate::format::header::ObjectKind;
+use crate::format::index_object::{IndexObject, IndexedPack};
+use crate::store::Payload;
+use crate::store::key::ObjectKey;
+
+/// A progress mark is due this often; a session without one for 24 hours may be fenced.
+const MARK_INTERVAL: Duration = Duration::from_hours(1);
+/// An index object is written when this many packs wait for one, so that an interrupted session leaves little behind
+/// that the next one cannot use.
+const PACKS_PER_INDEX_OBJECT: usize = 8;
+
+/// Uploads packs until the packer ends. Returns what was written, or nothing after a failure.
+pub(super) fn run(shared: &Shared, packs: &Receiver<FinishedPack>) -> Option<Uploaded> {
+    let mut uploader =
+        Uploader { shared, waiting: Vec::new(), index_objects: 0, uploaded: Uploaded::default() };
+    match uploader.drain(packs) {
+        Ok(()) => Some(uploader.uploaded),
+        Err(error) => {
+            shared.fail(error);
+            None
+        }
+    }
+}
+
+struct Uploader<'a> {
+    shared: &'a Shared,
+    /// Uploaded packs that no index object names yet.
+    waiting: Vec<IndexedPack>,
+    index_objects: u32,
+    uploaded: Uploaded,
+}
+
+impl Uploader<'_> {
+    fn drain(&mut self, packs: &Receiver<FinishedPack>) -> Result<(), RepoError> {
+        let mut marks = 0;
+        let mut due = Instant::now() + MARK_INTERVAL;
+        loop {
+            match packs.recv_deadline(due) {
+                Ok(pack) => self.upload(pack)?,
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if Instant::now() >= due {
+                marks += 1;
+                put_mark(self.shared, marks)?;
+                due = Instant::now() + MARK_INTERVAL;
+            }
+        }
+        self.write_index_object()
+    }
+
+    fn upload(&mut self, finished: FinishedPack) -> Result<(), RepoError> {
+        let FinishedPack { file, pack } = finished;
+        self.shared
+            .store
+            .create(&ObjectKey::pack(&pack.id), Payload::File { file: &file, bytes: pack.bytes })?;
+        self.uploaded.packs += 1;
+        self.uploaded.stored_bytes += pack.bytes;
+        if pack.kind == ObjectKind::TreePack {
+            self.uploaded.tree_packs.push(pack.id);
+        }
+        self.waiting.push(pack);
+        if self.waiting.len() >= PACKS_PER_INDEX_OBJECT { self.write_index_object() } else { Ok(()) }
+    }
+
+    fn write_index_object(&mut self) -> Result<(), RepoError> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let mut packs = std::mem::take(&mut self.waiting);
+        packs.sort_by_key(|pack| pack.id);
+        let object = IndexObject { supersedes: Vec::new(), packs };
+        let shared = self.shared;
+        let key = ObjectKey::index(shared.id, self.index_objects);
+        let bytes = object
+            .seal(&shared.keys, &shared.writer, key.as_str())
+            .map_err(|source| RepoError::Encode { object: key.to_string(), source })?;
+        shared.store.create(&key, Payload::Bytes(&bytes))?;
+        self.index_objects += 1;
+        shared.index.apply(key.as_str(), &object)?;
+        // The index knows these chunks now, so the session need not remember them.
+        let mut fresh = lock(&shared.fresh);
+        for chunk in
+            object.packs.iter().flat_map(|pack| &pack.directory.frames).flat_map(|frame| &frame.chunks)
+        {
+            fresh.remove(&chunk.id);
+        }
+        Ok(())
+    }
+}
