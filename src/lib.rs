@@ -22,5 +22,6 @@ pub mod journal;
 // Layer 3: a store that was opened with its key.
 pub mod repo;
 // Layer 4: what can be done with it.
+pub mod ops;
 // Layer 5: the kernel's side of a mount.
 // Layer 7: the command line.

@@ -1,0 +1,52 @@
+//! What goes wrong with single files: which of it ends the run, and how the rest is counted.
+
+use std::io;
+
+use rustix::io::Errno;
+
+use super::IngestError;
+
+/// Failures beyond this number are counted and no longer told.
+const FAILURES_TOLD: usize = 10_000;
+
+/// Why a file was not read.
+pub(super) enum ReadError {
+    /// Only this file is affected.
+    File(io::Error),
+    /// The session cannot go on.
+    Fatal(IngestError),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::File(error)
+    }
+}
+
+impl From<IngestError> for ReadError {
+    fn from(error: IngestError) -> Self {
+        Self::Fatal(error)
+    }
+}
+
+/// Tells whether it is the process or the system that has too many files open, so that skipping this one would
+/// only lose the next ones too.
+pub(super) fn out_of_files(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+/// What could not be read: the first ones in words, and their number.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    pub(super) told: Vec<String>,
+    pub(super) count: u64,
+}
+
+impl Failures {
+    pub(super) fn add(&mut self, text: String) {
+        self.count += 1;
+        if self.told.len() < FAILURES_TOLD {
+            self.told.push(text);
+        }
+    }
+}

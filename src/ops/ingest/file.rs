@@ -1,0 +1,171 @@
+//! The reader threads: open files, cut them into chunks, and hand these to the session.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender};
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::IngestError;
+use super::failures::{ReadError, out_of_files};
+use super::metadata::FileStat;
+use crate::chunker::Chunker;
+use crate::crypto::hash::ChunkKind;
+use crate::format::content::{Content, ContentBuilder, ContentItem};
+use crate::path::Name;
+use crate::repo::Repository;
+use crate::repo::session::SessionWriter;
+
+/// A regular file that is to be read.
+pub(super) struct FileJob {
+    /// Its directory.
+    pub(super) directory: Arc<OwnedFd>,
+    /// Its name there.
+    pub(super) name: Name,
+    /// What was seen when it was found.
+    pub(super) stat: FileStat,
+    /// Takes the one answer.
+    pub(super) reply: Sender<Result<ReadFile, ReadError>>,
+}
+
+/// A file that was read.
+pub(super) struct ReadFile {
+    /// Where its bytes are now.
+    pub(super) content: Content,
+    /// The number of its bytes.
+    pub(super) bytes: u64,
+    /// Whether it changed between the first look and the end of reading.
+    pub(super) changed: bool,
+}
+
+/// Reads files until the queue of jobs closes.
+pub(super) fn run(repo: &Repository, session: &SessionWriter, jobs: &Receiver<FileJob>) {
+    for job in jobs {
+        let outcome = read(repo, session, &job).map_err(|error| match error {
+            ReadError::File(source) if out_of_files(&source) => {
+                ReadError::Fatal(IngestError::OpenFiles { path: job.name.to_string(), source })
+            }
+            error => error,
+        });
+        // Nobody waits any more if the run has failed elsewhere.
+        let _ = job.reply.send(outcome);
+    }
+}
+
+fn read(repo: &Repository, session: &SessionWriter, job: &FileJob) -> Result<ReadFile, ReadError> {
+    let file = open(&job.directory, &job.name)?;
+    let opened = FileStat::of(file.as_fd())?;
+    if FileType::from_raw_mode(u32::from(opened.mode)) != FileType::RegularFile {
+        return Err(io::Error::other("it is no regular file any more").into());
+    }
+    let mut writer = ContentWriter::new(repo, session);
+    if opened.blocks.saturating_mul(512) < opened.bytes {
+        read_sparse(&mut writer, &file, opened.bytes)?;
+    } else {
+        writer.append(&mut &file)?;
+    }
+    let (content, bytes) = writer.finish()?;
+    let changed = job.stat.content_differs(&FileStat::of(file.as_fd())?);
+    Ok(ReadFile { content, bytes, changed })
+}
+
+/// Reads the islands of a file with holes.
+fn read_sparse(writer: &mut ContentWriter<'_>, mut file: &File, length: u64) -> Result<(), ReadError> {
+    let mut offset = 0;
+    while offset < length {
+        let data = match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(offset)) {
+            Ok(data) => data.min(length),
+            // No data follows.
+            Err(Errno::NXIO) => length,
+            Err(error) => return Err(io::Error::from(error).into()),
+        };
+        writer.append_hole(data - offset)?;
+        if data == length {
+            break;
+        }
+        let end =
+            rustix::fs::seek(file, rustix::fs::SeekFrom::Hole(data)).map_err(io::Error::from)?.min(length);
+        file.seek(SeekFrom::Start(data))?;
+        let read = writer.append(&mut file.take(end - data))?;
+        if read < end - data {
+            // The file was cut meanwhile; its change is noticed by the caller.
+            break;
+        }
+        offset = end;
+    }
+    Ok(())
+}
+
+/// Opens a regular file without following links, without waiting for a FIFO's other end, and without
+/// changing its access time where the system allows that.
+fn open(directory: &OwnedFd, name: &Name) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let name = name.as_bytes();
+    let opened = match rustix::fs::openat(directory, name, flags | OFlags::NOATIME, Mode::empty()) {
+        Err(Errno::PERM) => rustix::fs::openat(directory, name, flags, Mode::empty()),
+        other => other,
+    };
+    Ok(File::from(opened?))
+}
+
+/// Cuts streams into chunks, adds them to the session, and keeps the list of them.
+pub(super) struct ContentWriter<'a> {
+    repo: &'a Repository,
+    session: &'a SessionWriter,
+    builder: ContentBuilder,
+    bytes: u64,
+}
+
+impl<'a> ContentWriter<'a> {
+    pub(super) fn new(repo: &'a Repository, session: &'a SessionWriter) -> Self {
+        Self { repo, session, builder: ContentBuilder::new(), bytes: 0 }
+    }
+
+    /// Appends all that `reader` yields; returns the number of bytes.
+    pub(super) fn append(&mut self, reader: &mut impl Read) -> Result<u64, ReadError> {
+        self.append_observed(reader, &mut |_| {})
+    }
+
+    /// Like [`Self::append`], telling `observe` of the bytes of each chunk.
+    pub(super) fn append_observed(
+        &mut self,
+        reader: &mut impl Read,
+        observe: &mut dyn FnMut(u64),
+    ) -> Result<u64, ReadError> {
+        let before = self.bytes;
+        let mut chunker = Chunker::new(reader, Arc::clone(self.repo.chunker()));
+        while let Some(plain) = chunker.next_chunk()? {
+            let id = self.session.add(ChunkKind::Data, &plain).map_err(IngestError::from)?;
+            let length = u32::try_from(plain.len()).unwrap_or(u32::MAX);
+            self.push(ContentItem::Data(id, length))?;
+            observe(u64::from(length));
+        }
+        Ok(self.bytes - before)
+    }
+
+    /// Appends a hole; nothing for an empty one.
+    pub(super) fn append_hole(&mut self, length: u64) -> Result<(), ReadError> {
+        if length > 0 { self.push(ContentItem::Hole(length)) } else { Ok(()) }
+    }
+
+    /// Returns the content and the number of its bytes.
+    pub(super) fn finish(self) -> Result<(Content, u64), ReadError> {
+        let session = self.session;
+        let content = self.builder.finish(&mut |node| add_node(session, &node))?;
+        Ok((content, self.bytes))
+    }
+
+    fn push(&mut self, item: ContentItem) -> Result<(), ReadError> {
+        let session = self.session;
+        self.builder.push(item, &mut |node| add_node(session, &node))?;
+        self.bytes += item.length();
+        Ok(())
+    }
+}
+
+fn add_node(session: &SessionWriter, node: &[u8]) -> Result<crate::id::ChunkId, IngestError> {
+    Ok(session.add(ChunkKind::List, node)?)
+}

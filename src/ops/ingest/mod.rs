@@ -1,0 +1,264 @@
+//! Ingest: writes a backup of file trees, of a stream, or of a command's output.
+//!
+//! ```text
+//! walk (thread) ──events in tree order──► assemble (caller) ─► tree pages
+//!      └── files ──► readers (threads) ──contents──┘
+//! ```
+//! The session below compresses, seals and stores on threads of its own.
+
+mod assemble;
+mod command;
+mod failures;
+mod file;
+mod known;
+mod metadata;
+mod selection;
+mod stream;
+mod walk;
+
+use std::ffi::OsString;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use crate::format::FormatError;
+use crate::format::snapshot::{Completeness, Manifest, SnapshotTotals};
+use crate::format::tree::{Attributes, TreeRef};
+use crate::path::Name;
+use crate::progress::Progress;
+use crate::repo::session::{SessionOptions, SessionStats, SessionWriter};
+use crate::repo::{RepoError, Repository};
+
+/// What is backed up.
+pub enum Input {
+    /// File trees.
+    Paths(Vec<PathBuf>),
+    /// A stream, stored as one file.
+    Stream {
+        /// The file's name in the snapshot.
+        name: Name,
+        /// Read to its end.
+        reader: Box<dyn Read + Send>,
+    },
+    /// The output of a command, stored as one file; committed only if the command exits with 0.
+    Command {
+        /// The file's name in the snapshot.
+        name: Name,
+        /// The program and its arguments; at least the program.
+        argv: Vec<OsString>,
+    },
+}
+
+/// How it is backed up.
+#[derive(Debug, Clone)]
+pub struct IngestOptions {
+    /// Name of the source.
+    pub source: String,
+    /// Name of the host.
+    pub host: String,
+    /// Tags, in any order.
+    pub tags: Vec<String>,
+    /// Level of zstd.
+    pub level: i32,
+    /// Threads that compress, and threads that read files.
+    pub threads: usize,
+    /// A stream or command that yields fewer bytes is not committed.
+    pub min_bytes: u64,
+    /// Folders that are left out with all below them: those of the store and of the program itself.
+    pub left_out: Vec<PathBuf>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct IngestStats {
+    /// The committed snapshot.
+    pub manifest: Manifest,
+    /// What was written to the store.
+    pub session: SessionStats,
+    /// What could not be read, or changed while it was read; one sentence each, safe for terminals. At most 10,000.
+    pub failures: Vec<String>,
+    /// The number of all such failures.
+    pub failed: u64,
+    /// Time from the first look at the source to the commit.
+    pub elapsed: Duration,
+}
+
+/// Why nothing was committed.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// A path that was given cannot be backed up at all.
+    #[error("cannot back up {path}")]
+    Path {
+        /// The path, safe for terminals.
+        path: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The stream or the output of the command broke off.
+    #[error("cannot read {0}")]
+    Read(String, #[source] io::Error),
+    /// The command cannot be started.
+    #[error("cannot start {0}")]
+    Start(String, #[source] io::Error),
+    /// The command failed, so what it wrote is no backup.
+    #[error("{command} failed ({status}); no snapshot was made")]
+    CommandFailed {
+        /// The command, safe for terminals.
+        command: String,
+        /// How it ended.
+        status: String,
+    },
+    /// What came is too little to be a backup.
+    #[error("{name} has {bytes} bytes, fewer than the {min_bytes} that are expected; no snapshot was made")]
+    TooSmall {
+        /// The file's name in the snapshot.
+        name: String,
+        /// What came.
+        bytes: u64,
+        /// What was expected at least.
+        min_bytes: u64,
+    },
+    /// So many files are open at once that no more can be.
+    #[error("cannot read {path}: no more files can be opened")]
+    OpenFiles {
+        /// What was to be opened, safe for terminals.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The user or the system asked to stop.
+    #[error("interrupted; no snapshot was made")]
+    Interrupted,
+    /// A value is beyond the limits of the format.
+    #[error("cannot store what was read")]
+    Format(#[from] FormatError),
+    /// The store, the index or the session failed.
+    #[error("cannot write the backup")]
+    Repo(#[from] RepoError),
+}
+
+/// Writes one backup and commits it as a snapshot.
+///
+/// Files that cannot be read, or that change meanwhile, are named in the statistics and make the snapshot
+/// partial; everything else that goes wrong is an error, and then nothing is committed.
+///
+/// # Errors
+/// See [`IngestError`]. What was written so far stays usable for the next ingest.
+pub fn ingest(
+    repo: &Repository,
+    input: Input,
+    options: &IngestOptions,
+    progress: &dyn Progress,
+) -> Result<IngestStats, IngestError> {
+    let started = Instant::now();
+    let time = Timestamp::now();
+    let argv = match &input {
+        Input::Command { argv, .. } => {
+            Some(argv.iter().map(|word| word.as_encoded_bytes().to_vec()).collect())
+        }
+        Input::Paths(_) | Input::Stream { .. } => None,
+    };
+    let session_options = SessionOptions {
+        level: options.level,
+        threads: options.threads,
+        ..SessionOptions::new(&options.source)
+    };
+    let finish = |session: SessionWriter, taken: Result<Taken, IngestError>| match taken {
+        Ok(taken) => commit(session, taken, options, time, argv.clone(), started),
+        Err(error) => Err(end_after(session, error)),
+    };
+    match input {
+        Input::Paths(given) => {
+            let selection = selection::Selection::new(&given, &options.left_out)?;
+            let attempt = || {
+                let session = SessionWriter::open(repo, session_options.clone())?;
+                let taken = assemble::take_paths(repo, &session, &selection, options, progress);
+                finish(session, taken)
+            };
+            match attempt() {
+                // Files can be read again, so that a damaged index costs time and no backup.
+                Err(IngestError::Repo(error)) if repo.mend(&error)? => attempt(),
+                ended => ended,
+            }
+        }
+        Input::Stream { name, reader } => {
+            let session = SessionWriter::open(repo, session_options)?;
+            let taken = stream::take(repo, &session, &name, reader, options, progress);
+            finish(session, taken).inspect_err(|error| mend_for_next(repo, error))
+        }
+        Input::Command { name, argv } => {
+            let session = SessionWriter::open(repo, session_options)?;
+            let taken = command::take(repo, &session, &name, &argv, options, progress);
+            finish(session, taken).inspect_err(|error| mend_for_next(repo, error))
+        }
+    }
+}
+
+/// What was read.
+struct Taken {
+    /// What was given: resolved paths, or the name of the one file.
+    paths: Vec<Vec<u8>>,
+    root_attributes: Attributes,
+    root: TreeRef,
+    totals: SnapshotTotals,
+    failures: failures::Failures,
+}
+
+/// Lets the session finish what is under way, so that the next ingest finds it, and returns the error to tell.
+fn end_after(session: SessionWriter, error: IngestError) -> IngestError {
+    match (error, session.abandon()) {
+        // The failure of the session's threads is why the source could not be read to its end.
+        (IngestError::Repo(RepoError::SessionFailed), Err(cause)) => IngestError::Repo(cause),
+        (error, _) => error,
+    }
+}
+
+/// Mends a damaged index for the next ingest, since a stream cannot be read again.
+fn mend_for_next(repo: &Repository, error: &IngestError) {
+    if let IngestError::Repo(cause) = error {
+        // Should this fail, too, the first error says more.
+        let _ = repo.mend(cause);
+    }
+}
+
+fn commit(
+    session: SessionWriter,
+    taken: Taken,
+    options: &IngestOptions,
+    time: Timestamp,
+    command: Option<Vec<Vec<u8>>>,
+    started: Instant,
+) -> Result<IngestStats, IngestError> {
+    let mut tags = options.tags.clone();
+    tags.sort();
+    tags.dedup();
+    let manifest = Manifest {
+        id: session.id(),
+        time,
+        finished: time,
+        source: options.source.clone(),
+        host: options.host.clone(),
+        tags,
+        paths: taken.paths,
+        command,
+        completeness: if taken.failures.count == 0 { Completeness::Complete } else { Completeness::Partial },
+        root_attributes: taken.root_attributes,
+        root: taken.root,
+        tree_packs: Vec::new(),
+        totals: taken.totals,
+        program: concat!("yester ", env!("CARGO_PKG_VERSION")).to_owned(),
+    };
+    let (manifest, session) = session.commit(manifest)?;
+    Ok(IngestStats {
+        manifest,
+        session,
+        failures: taken.failures.told,
+        failed: taken.failures.count,
+        elapsed: started.elapsed(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,308 @@
+//! Tests of verifications as a whole: one thing in a store in memory is damaged, and must be found.
+
+use super::*;
+use crate::crypto::hash::ChunkKind;
+use crate::format::content::Content;
+use crate::format::tree::{Entry, EntryKind, Page, PageRef, TreeRef};
+use crate::ops::restore::fixture::{Fixture, Maker, entry, every_kind, noise, path};
+use crate::path::Name;
+use crate::progress::Silent;
+use crate::store::fault::{Fault, Operation};
+use crate::store::key::{ObjectKey, Prefix};
+use crate::store::{ObjectStore, StoreErrorKind};
+
+const OPTIONS: VerifyOptions = VerifyOptions { threads: 2 };
+
+fn verify_whole(fixture: &Fixture) -> VerifyStats {
+    verify(&fixture.repo, None, &OPTIONS, &Silent).unwrap()
+}
+
+fn flip(bytes: &mut [u8], at: usize) {
+    let at = at % bytes.len();
+    bytes[at] ^= 0x40;
+}
+
+#[test]
+fn a_sound_store_has_no_damage() {
+    let fixture = Fixture::new();
+    let snapshot = fixture.commit(every_kind);
+    fixture.commit(every_kind);
+    let stats = verify_whole(&fixture);
+    assert_eq!(stats.damaged, []);
+    assert_eq!((stats.packs, stats.snapshots), (2, 2));
+    // One config object, two copies of two key slots, and of each session a mark and a snapshot; all chunks of
+    // the second were known, so that it has no index object.
+    assert_eq!(stats.objects, 1 + 4 + 2 * 2 + 1);
+    assert!(stats.chunks > stats.frames && stats.frames > 10, "{stats:?}");
+    assert!(stats.bytes_read > 250_000, "{stats:?}");
+
+    let one = verify(&fixture.repo, Some(&snapshot), &OPTIONS, &Silent).unwrap();
+    assert_eq!(one.damaged, []);
+    assert_eq!((one.frames, one.chunks, one.snapshots), (stats.frames, stats.chunks, 1));
+}
+
+#[test]
+fn a_host_that_knows_nothing_yet_finds_a_sound_snapshot_sound() {
+    let mut fixture = Fixture::new();
+    let snapshot = fixture.commit(every_kind);
+    fixture.reopen();
+    let stats = verify(&fixture.repo, Some(&snapshot), &OPTIONS, &Silent).unwrap();
+    assert_eq!(stats.damaged, []);
+    assert!(stats.chunks > 0, "{stats:?}");
+}
+
+#[test]
+fn what_another_host_commits_meanwhile_is_no_damage() {
+    for moment in ["config/", "keys/", "index/", "sessions/", "snapshots/", "marks/", "packs/"] {
+        let fixture = Fixture::new();
+        fixture.commit(|maker| vec![maker.file("old", &noise(20, 9000))]);
+        let mut other = Some(fixture.on_another_host());
+        fixture.store.script(move |call| {
+            if call.operation == Operation::List
+                && call.object == moment
+                && let Some(other) = other.take()
+            {
+                other.commit(|maker| vec![maker.file("new", &noise(21, 9000))]);
+            }
+            None
+        });
+        assert_eq!(verify_whole(&fixture).damaged, [], "committed when {moment} was listed");
+        assert_eq!(fixture.keys(Prefix::Snapshots).len(), 2, "{moment} was never listed");
+    }
+}
+
+#[test]
+fn frames_that_left_the_index_are_not_passed_over() {
+    let fixture = Fixture::new();
+    let snapshot = fixture.commit(every_kind);
+    let run = Run {
+        repo: &fixture.repo,
+        threads: 2,
+        progress: &Silent,
+        report: Report::default(),
+        counts: Counts::default(),
+    };
+    let mut walker = Walker::new(&run);
+    walker.snapshot(&snapshot.manifest).unwrap();
+    let frames = walker.into_frames();
+    assert_eq!(packs::verify_frames(&run, &frames).unwrap(), Held::All);
+    for key in fixture.keys(Prefix::Index) {
+        fixture.memory.delete(&key).unwrap();
+    }
+    fixture.repo.refresh().unwrap();
+    assert_eq!(packs::verify_frames(&run, &frames).unwrap(), Held::NotAll);
+}
+
+/// Takes the list of `file` for one of another length.
+fn with_length(file: &Entry, name: &str, more: u64) -> Entry {
+    let EntryKind::File(Content::List { node, length }) = &file.kind else { panic!("its list is short") };
+    entry(name, 0o644, EntryKind::File(Content::List { node: *node, length: length + more }))
+}
+
+#[test]
+fn a_list_that_is_whole_elsewhere_must_still_have_the_length_of_its_file() {
+    let fixture = Fixture::new();
+    let snapshot = fixture.commit(|maker| {
+        let good = maker.file("good", &noise(22, 50 * 5000));
+        let (same, bad) = (with_length(&good, "good too", 0), with_length(&good, "longer", 1));
+        vec![good, same, bad]
+    });
+    let [damage] = &verify_whole(&fixture).damaged[..] else { panic!("one list does not belong") };
+    assert_eq!(damage.files, [(snapshot.manifest.id, path("longer"))]);
+}
+
+#[test]
+fn what_a_page_says_of_those_below_must_be_true() {
+    let name = |text: &str| Name::new(text.as_bytes()).unwrap();
+    let leaf = |maker: &Maker<'_>, names: &[&str]| {
+        let page = Page::Entries(names.iter().map(|name| maker.file(name, b"12345")).collect());
+        let count = names.len() as u64;
+        TreeRef { page: maker.page(&page), entries: count, bytes: 5 * count }
+    };
+    let inner = |maker: &Maker<'_>, pages: [(&str, TreeRef); 2]| {
+        let [(_, first), (_, second)] = pages;
+        let pages = pages.map(|(last, tree)| PageRef { last_name: name(last), tree }).to_vec();
+        let page = maker.page(&Page::Pages { level: 1, pages });
+        TreeRef { page, entries: first.entries + second.entries, bytes: first.bytes + second.bytes }
+    };
+    let fixture = Fixture::new();
+    let snapshot = fixture.commit(|maker| {
+        let (ab, cd, bd) = (leaf(maker, &["a", "b"]), leaf(maker, &["c", "d"]), leaf(maker, &["b", "d"]));
+        let good = inner(maker, [("b", ab), ("d", cd)]);
+        let directories = [
+            ("good", good),
+            ("last name", inner(maker, [("b", ab), ("e", cd)])),
+            ("order", inner(maker, [("b", ab), ("d", bd)])),
+            ("entries", inner(maker, [("b", ab), ("d", TreeRef { entries: 3, ..cd })])),
+            ("bytes", inner(maker, [("b", ab), ("d", TreeRef { bytes: 11, ..cd })])),
+            ("level", inner(maker, [("b", ab), ("d", good)])),
+            ("topmost", TreeRef { entries: 5, ..good }),
+        ];
+        directories.map(|(name, tree)| entry(name, 0o755, EntryKind::Directory(tree))).to_vec()
+    });
+    let stats = verify_whole(&fixture);
+    let mut found: Vec<_> = stats.damaged.iter().flat_map(|damage| damage.files.clone()).collect();
+    found.sort();
+    let expected = ["bytes", "entries", "last name", "level", "order", "topmost"];
+    assert_eq!(found, expected.map(|name| (snapshot.manifest.id, path(name))), "{:#?}", stats.damaged);
+}
+
+#[test]
+fn a_changed_byte_is_found_wherever_it_is() {
+    let fixture = Fixture::new();
+    fixture.commit(every_kind);
+    for prefix in Prefix::ALL {
+        for key in fixture.keys(prefix) {
+            let length = usize::try_from(fixture.memory.size(&key).unwrap()).unwrap();
+            for at in [0, 20, length / 3, length / 2, length - 20, length - 1] {
+                fixture.tamper(&key, |bytes| flip(bytes, at));
+                let damaged = verify_whole(&fixture).damaged;
+                let found = damaged.iter().any(|damage| damage.object == key.as_str());
+                // A key slot holds names of fields and white space that carry nothing of their own; the copies
+                // are still not the same.
+                assert!(found || key.as_key_slot().is_some() && !damaged.is_empty(), "{key} at {at}");
+                fixture.tamper(&key, |bytes| flip(bytes, at));
+            }
+        }
+    }
+    assert_eq!(verify_whole(&fixture).damaged, []);
+}
+
+#[test]
+fn a_bad_frame_names_the_files_of_every_snapshot_that_needs_it() {
+    let fixture = Fixture::new();
+    // So long a chunk has a frame of its own.
+    let bad = noise(11, 15_000);
+    let fill = |maker: &Maker<'_>| {
+        let inside = vec![maker.sparse_file("bad", vec![Ok(&bad)]), maker.file("good", b"good")];
+        vec![maker.directory("d", 0o755, inside), maker.file("a", b"a")]
+    };
+    let first = fixture.commit(fill);
+    let second = fixture.commit(|maker| {
+        fill(maker)
+            .into_iter()
+            .chain([maker.sparse_file("again", vec![Ok(&bad)]), maker.file("new", b"new")])
+            .collect()
+    });
+    let pack = fixture.pack_of(ChunkKind::Data, &bad);
+    fixture.tamper(&pack, |bytes| flip(bytes, 1000));
+
+    let [damage] = &verify_whole(&fixture).damaged[..] else { panic!("one pack is damaged") };
+    assert_eq!(damage.object, pack.as_str());
+    assert!(
+        damage.what.contains("its bytes do not have its hash; frame 0 cannot be read"),
+        "{}",
+        damage.what
+    );
+    let (first, second) = (first.manifest.id, second.manifest.id);
+    let expected = [(first, path("d/bad")), (second, path("again")), (second, path("d/bad"))];
+    let mut found = damage.files.clone();
+    found.sort();
+    let mut expected = expected.to_vec();
+    expected.sort();
+    assert_eq!(found, expected);
+    assert_eq!(damage.files_touched, 3);
+    let mut both = vec![first, second];
+    both.sort_unstable();
+    assert_eq!(damage.snapshots, both);
+}
+
+#[test]
+fn one_snapshot_alone_finds_its_own_damage_and_no_other() {
+    let fixture = Fixture::new();
+    let (bad, good) = (noise(13, 4000), noise(14, 4000));
+    let sound = fixture.commit(|maker| vec![maker.file("good", &good)]);
+    let hurt = fixture.commit(|maker| vec![maker.file("bad", &bad)]);
+    let pack = fixture.pack_of(ChunkKind::Data, &bad);
+    fixture.tamper(&pack, |bytes| flip(bytes, 1000));
+    let one = |snapshot| verify(&fixture.repo, Some(snapshot), &OPTIONS, &Silent).unwrap();
+    assert_eq!(one(&sound).damaged, []);
+    let stats = one(&hurt);
+    let [damage] = &stats.damaged[..] else { panic!("one pack is damaged") };
+    assert_eq!(damage.object, pack.as_str());
+    assert_eq!(damage.files, [(hurt.manifest.id, path("bad"))]);
+    assert_eq!(stats.snapshots, 1);
+}
+
+#[test]
+fn a_missing_pack_is_damage() {
+    let fixture = Fixture::new();
+    let content = noise(15, 4000);
+    let snapshot = fixture.commit(|maker| vec![maker.file("file", &content)]);
+    let pack = fixture.pack_of(ChunkKind::Data, &content);
+    fixture.memory.delete(&pack).unwrap();
+    let stats = verify_whole(&fixture);
+    let [damage] = &stats.damaged[..] else { panic!("one pack is missing") };
+    assert_eq!(
+        (damage.object.as_str(), damage.what.as_str()),
+        (pack.as_str(), "it is missing from the store")
+    );
+    assert_eq!(damage.files, [(snapshot.manifest.id, path("file"))]);
+}
+
+#[test]
+fn a_lost_tree_is_named_by_its_directory() {
+    let mut fixture = Fixture::new();
+    let snapshot = fixture.commit(|maker| vec![maker.directory("d", 0o755, vec![maker.file("file", b"x")])]);
+    let pack = ObjectKey::pack(&snapshot.manifest.tree_packs[0]);
+    fixture.memory.delete(&pack).unwrap();
+    fixture.reopen();
+    let stats = verify_whole(&fixture);
+    let damage = stats.damaged.iter().find(|damage| damage.object == pack.as_str()).unwrap();
+    assert_eq!(damage.files, [(snapshot.manifest.id, path("/"))]);
+}
+
+#[test]
+fn a_lost_index_object_is_found_through_its_chunks() {
+    let mut fixture = Fixture::new();
+    let snapshot = fixture.commit(|maker| vec![maker.file("file", b"x")]);
+    for key in fixture.keys(Prefix::Index) {
+        fixture.memory.delete(&key).unwrap();
+    }
+    fixture.reopen();
+    let stats = verify_whole(&fixture);
+    let [damage] = &stats.damaged[..] else { panic!("{:?}", stats.damaged) };
+    assert!(damage.object.starts_with("chunk "), "{damage:?}");
+    assert_eq!(damage.snapshots, [snapshot.manifest.id]);
+    assert_eq!(stats.packs, 2, "packs that no index object names are verified too");
+}
+
+#[test]
+fn a_lost_copy_of_a_key_slot_is_damage() {
+    let fixture = Fixture::new();
+    let key = fixture.keys(Prefix::Keys)[0].clone();
+    fixture.memory.delete(&key).unwrap();
+    let stats = verify_whole(&fixture);
+    assert_eq!(stats.damaged.len(), 1);
+    assert_eq!(stats.damaged[0].object, key.as_str());
+}
+
+#[test]
+fn a_store_that_cannot_be_read_is_an_error_and_no_damage() {
+    let fixture = Fixture::new();
+    fixture.commit(every_kind);
+    for (operation, prefix) in
+        [(Operation::Get, "packs/"), (Operation::Get, "snapshots/"), (Operation::List, "")]
+    {
+        fixture.store.script(move |call| {
+            (call.operation == operation && call.object.starts_with(prefix))
+                .then_some(Fault::Fail(StoreErrorKind::Unavailable))
+        });
+        let error = verify(&fixture.repo, None, &OPTIONS, &Silent).unwrap_err();
+        assert!(matches!(error, VerifyError::Repo(RepoError::Store(_))), "{error:?}");
+    }
+}
+
+#[test]
+fn a_read_that_is_cut_short_is_damage() {
+    let fixture = Fixture::new();
+    let content = noise(16, 4000);
+    fixture.commit(|maker| vec![maker.file("file", &content)]);
+    let pack = fixture.pack_of(ChunkKind::Data, &content).to_string();
+    let object = pack.clone();
+    fixture.store.script(move |call| (call.object == object).then_some(Fault::Truncate(2000)));
+    let stats = verify_whole(&fixture);
+    let [damage] = &stats.damaged[..] else { panic!("{:?}", stats.damaged) };
+    assert_eq!(damage.object, pack);
+    assert_eq!(damage.files.len(), 1);
+}
