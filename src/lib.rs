@@ -23,5 +23,7 @@ pub mod journal;
 pub mod repo;
 // Layer 4: what can be done with it.
 pub mod ops;
+pub mod vfs;
 // Layer 5: the kernel's side of a mount.
+pub mod fuse;
 // Layer 7: the command line.

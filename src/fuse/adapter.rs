@@ -1,0 +1,418 @@
+//! Translates fuser's calls into calls of [`Vfs`], and its answers into replies.
+//!
+//! A request that may wait for the store goes to the pool; one that finds everything in memory is answered on
+//! the event loop. Whatever would change something is answered with EROFS.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crossbeam_channel::Sender;
+use fuser::{
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation,
+    INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl,
+    ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+
+use super::convert::{absent, file_attr, file_type, refuse, seek_of, time_to_live};
+use super::pool::Pool;
+use crate::vfs::{Lookup, Vfs, VfsError, Visit};
+
+/// Background requests that the kernel keeps under way; its default of 16 starves fast readers.
+const MAX_BACKGROUND: u16 = 64;
+
+/// Unit of `f_blocks`.
+const STATFS_BLOCK_BYTES: u32 = 4096;
+/// Longest name that `statfs` promises.
+const NAME_MAX_BYTES: u32 = 255;
+
+/// Numbers are never used for two nodes, so one generation is enough.
+const GENERATION: Generation = Generation(0);
+
+/// A [`Vfs`] as fuser wants it.
+pub(super) struct Adapter {
+    vfs: Arc<Vfs>,
+    pool: Pool,
+    /// Dropped with the adapter when the last event loop ends; nothing is ever sent.
+    _serving: Sender<()>,
+}
+
+impl Adapter {
+    /// Starts the pool. `serving` is dropped when the mount has ended.
+    pub(super) fn new(vfs: Arc<Vfs>, serving: Sender<()>) -> io::Result<Self> {
+        // Half of them wait for a disk while the others decode.
+        let threads = 2 * std::thread::available_parallelism().map_or(2, usize::from);
+        Ok(Self { vfs, pool: Pool::start(threads)?, _serving: serving })
+    }
+
+    /// Answers by a thread of the pool.
+    fn defer(&self, answer: impl FnOnce(&Vfs, &mut Vec<u8>) + Send + 'static) {
+        let vfs = Arc::clone(&self.vfs);
+        self.pool.submit(Box::new(move |buffer| answer(&vfs, buffer)));
+    }
+
+    /// Answers at once if all metadata of the node is in memory, else by a thread of the pool.
+    fn serve(&self, inode: INodeNo, answer: impl FnOnce(&Vfs) + Send + 'static) {
+        if self.vfs.is_resident(inode.0) {
+            answer(&self.vfs);
+        } else {
+            self.defer(move |vfs, _| answer(vfs));
+        }
+    }
+}
+
+/// Answers a request for an attribute or for the names of all: its size where `size` is 0.
+fn reply_xattr(result: Result<Vec<u8>, VfsError>, size: u32, reply: ReplyXattr) {
+    match result.map(|bytes| (u32::try_from(bytes.len()), bytes)) {
+        Ok((Ok(length), _)) if size == 0 => reply.size(length),
+        Ok((Ok(length), bytes)) if length <= size => reply.data(&bytes),
+        Ok(_) => reply.error(Errno::ERANGE),
+        Err(error) => reply.error(refuse(&error)),
+    }
+}
+
+fn reply_lookup(found: Result<Lookup, VfsError>, reply: ReplyEntry) {
+    match found {
+        Ok(Lookup::Found(attributes)) => {
+            reply.entry(&time_to_live(attributes.lifetime), &file_attr(&attributes), GENERATION);
+        }
+        Ok(Lookup::Absent(lifetime)) => reply.entry(&time_to_live(lifetime), &absent(), GENERATION),
+        Err(error) => reply.error(refuse(&error)),
+    }
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let wanted = [
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_CACHE_SYMLINKS,
+            InitFlags::FUSE_EXPLICIT_INVAL_DATA,
+        ];
+        for capability in wanted {
+            if config.add_capabilities(capability).is_err() {
+                tracing::debug!(?capability, "the kernel lacks a capability");
+            }
+        }
+        if config.set_max_background(MAX_BACKGROUND).is_err() {
+            tracing::debug!("the kernel's number of background requests stays as it is");
+        }
+        Ok(())
+    }
+
+    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let name = name.as_bytes().to_vec();
+        self.defer(move |vfs, _| reply_lookup(vfs.lookup(parent.0, &name), reply));
+    }
+
+    fn forget(&self, _request: &Request, inode: INodeNo, lookups: u64) {
+        self.vfs.forget(inode.0, lookups);
+    }
+
+    fn getattr(&self, _request: &Request, inode: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
+        self.serve(inode, move |vfs| match vfs.attributes(inode.0) {
+            Ok(attributes) => reply.attr(&time_to_live(attributes.lifetime), &file_attr(&attributes)),
+            Err(error) => reply.error(refuse(&error)),
+        });
+    }
+
+    fn readlink(&self, _request: &Request, inode: INodeNo, reply: ReplyData) {
+        self.serve(inode, move |vfs| match vfs.read_link(inode.0) {
+            Ok(target) => reply.data(&target),
+            Err(error) => reply.error(refuse(&error)),
+        });
+    }
+
+    fn open(&self, _request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if flags.acc_mode() != OpenAccMode::O_RDONLY {
+            return reply.error(Errno::EROFS);
+        }
+        self.serve(inode, move |vfs| match vfs.open_file(inode.0) {
+            Ok(handle) => {
+                reply.opened(FileHandle(handle), FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH);
+            }
+            Err(error) => reply.error(refuse(&error)),
+        });
+    }
+
+    fn read(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        self.defer(move |vfs, buffer| {
+            let size = usize::try_from(size).unwrap_or(usize::MAX);
+            if buffer.len() < size {
+                buffer.resize(size, 0);
+            }
+            let (buffer, _) = buffer.split_at_mut(size);
+            match vfs.read(handle.0, offset, buffer) {
+                Ok(read) => reply.data(buffer.get(..read).unwrap_or_default()),
+                Err(error) => reply.error(refuse(&error)),
+            }
+        });
+    }
+
+    fn release(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        handle: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.vfs.release_file(handle.0);
+        reply.ok();
+    }
+
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn opendir(&self, _request: &Request, inode: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.defer(move |vfs, _| {
+            // The kernel would go on showing a view as it was when it was read first.
+            let flags = if vfs.is_constant_directory(inode.0) {
+                FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE
+            } else {
+                FopenFlags::empty()
+            };
+            match vfs.open_directory(inode.0) {
+                Ok(handle) => reply.opened(FileHandle(handle), flags),
+                Err(error) => reply.error(refuse(&error)),
+            }
+        });
+    }
+
+    fn readdir(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        self.defer(move |vfs, _| {
+            let result = vfs.read_directory(handle.0, offset, &mut |item| {
+                let name = OsStr::from_bytes(item.name);
+                visit(reply.add(INodeNo(item.inode), item.cookie, file_type(item.kind), name))
+            });
+            match result {
+                Ok(()) => reply.ok(),
+                Err(error) => reply.error(refuse(&error)),
+            }
+        });
+    }
+
+    fn readdirplus(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        self.defer(move |vfs, _| {
+            let result = vfs.read_directory_plus(handle.0, offset, &mut |item, attributes| {
+                let lifetime = time_to_live(attributes.lifetime);
+                let (inode, name) = (INodeNo(item.inode), OsStr::from_bytes(item.name));
+                visit(reply.add(inode, item.cookie, name, &lifetime, &file_attr(attributes), GENERATION))
+            });
+            match result {
+                Ok(()) => reply.ok(),
+                Err(error) => reply.error(refuse(&error)),
+            }
+        });
+    }
+
+    fn releasedir(&self, _: &Request, _: INodeNo, handle: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+        self.vfs.release_directory(handle.0);
+        reply.ok();
+    }
+
+    fn statfs(&self, _request: &Request, _inode: INodeNo, reply: ReplyStatfs) {
+        let statistics = self.vfs.statistics();
+        let blocks = statistics.bytes.div_ceil(u64::from(STATFS_BLOCK_BYTES));
+        let unit = STATFS_BLOCK_BYTES;
+        reply.statfs(blocks, 0, 0, statistics.files, 0, unit, NAME_MAX_BYTES, unit);
+    }
+
+    fn getxattr(&self, _: &Request, inode: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let name = name.as_bytes().to_vec();
+        self.serve(inode, move |vfs| reply_xattr(vfs.xattr(inode.0, &name), size, reply));
+    }
+
+    fn listxattr(&self, _request: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
+        self.serve(inode, move |vfs| reply_xattr(vfs.xattr_names(inode.0), size, reply));
+    }
+
+    fn lseek(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        handle: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        let (Some(seek), Ok(offset)) = (seek_of(whence), u64::try_from(offset)) else {
+            return reply.error(Errno::EINVAL);
+        };
+        self.defer(move |vfs, _| match vfs.seek(handle.0, offset, seek) {
+            Ok(Some(found)) => match i64::try_from(found) {
+                Ok(found) => reply.offset(found),
+                Err(_) => reply.error(Errno::EOVERFLOW),
+            },
+            Ok(None) => reply.error(Errno::ENXIO),
+            Err(error) => reply.error(refuse(&error)),
+        });
+    }
+
+    /// Asked only where permissions are ignored: everything may be read.
+    fn access(&self, _request: &Request, _inode: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        if mask.contains(AccessFlags::W_OK) { reply.error(Errno::EROFS) } else { reply.ok() }
+    }
+
+    fn ioctl(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: IoctlFlags,
+        _command: u32,
+        _in_data: &[u8],
+        _out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(Errno::ENOTTY);
+    }
+
+    fn setattr(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _mode: Option<u32>,
+        _uid: Option<u32>,
+        _gid: Option<u32>,
+        _size: Option<u64>,
+        _atime: Option<TimeOrNow>,
+        _mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _handle: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: u32, reply: ReplyEntry) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn mkdir(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, reply: ReplyEntry) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn unlink(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn rmdir(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn symlink(&self, _: &Request, _: INodeNo, _: &OsStr, _: &Path, reply: ReplyEntry) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: &OsStr,
+        _: INodeNo,
+        _: &OsStr,
+        _: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn link(&self, _: &Request, _: INodeNo, _: INodeNo, _: &OsStr, reply: ReplyEntry) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _offset: u64,
+        _data: &[u8],
+        _: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn create(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: i32, reply: ReplyCreate) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn setxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: &[u8], _: i32, _: u32, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn removexattr(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn fallocate(&self, _: &Request, _: INodeNo, _: FileHandle, _: u64, _: u64, _: i32, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn copy_file_range(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: u64,
+        _: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+}
+
+fn visit(is_full: bool) -> Visit {
+    if is_full { Visit::Full } else { Visit::Taken }
+}

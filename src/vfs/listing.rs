@@ -1,0 +1,160 @@
+//! The list of snapshots as it changes: asked for again when somebody looks, at most once a second, and never
+//! at the price of a reader who waits for an unavailable store.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::lock;
+use super::views::ViewDirectory;
+use crate::repo::RepoError;
+
+/// How long a list is shown without looking for a newer one.
+pub(super) const LISTING_LIFETIME: Duration = Duration::from_secs(1);
+
+/// How long a reader waits for a newer list, counted from the start of the attempt.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The views over all snapshots, and sums for `statfs`.
+#[derive(Debug, Clone)]
+pub(super) struct Views {
+    pub(super) root: Arc<ViewDirectory>,
+    pub(super) statistics: Statistics,
+}
+
+/// What `df` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Statistics {
+    /// Bytes that the store or the snapshot takes.
+    pub bytes: u64,
+    /// Files, directories and everything else.
+    pub files: u64,
+}
+
+/// Lists the snapshots anew; returns nothing where nothing changed.
+pub(super) type LoadViews = Box<dyn FnMut() -> Result<Option<Views>, RepoError> + Send>;
+
+/// The newest known views. A thread of its own does the waiting.
+pub(super) struct Listing {
+    shared: Arc<Shared>,
+    wake: Sender<()>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    finished: Condvar,
+}
+
+struct State {
+    views: Views,
+    checked: Instant,
+    /// When the attempt that is under way began.
+    started: Option<Instant>,
+}
+
+impl Listing {
+    /// Starts with `views`, and a thread that calls `load` on demand.
+    pub(super) fn start(views: Views, load: LoadViews) -> std::io::Result<Self> {
+        let state = State { views, checked: Instant::now(), started: None };
+        let shared = Arc::new(Shared { state: Mutex::new(state), finished: Condvar::new() });
+        let (wake, woken) = bounded(1);
+        let inner = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("yester-listing".to_owned())
+            .spawn(move || follow(&inner, &woken, load))?;
+        Ok(Self { shared, wake })
+    }
+
+    /// Returns the newest views that can be had within [`PATIENCE`].
+    pub(super) fn current(&self) -> Views {
+        let mut state = lock(&self.shared.state);
+        if state.checked.elapsed() < LISTING_LIFETIME {
+            return state.views.clone();
+        }
+        let started = *state.started.get_or_insert_with(Instant::now);
+        // A full queue means that the thread is about to look anyway.
+        let _ = self.wake.try_send(());
+        let left = PATIENCE.saturating_sub(started.elapsed());
+        let (state, _) = self
+            .shared
+            .finished
+            .wait_timeout_while(state, left, |state| state.started.is_some())
+            .unwrap_or_else(PoisonError::into_inner);
+        state.views.clone()
+    }
+
+    /// Returns the views that are known, without looking for newer ones.
+    pub(super) fn known(&self) -> Views {
+        lock(&self.shared.state).views.clone()
+    }
+}
+
+/// Loads whenever somebody asks, until the listing is dropped.
+fn follow(shared: &Shared, woken: &Receiver<()>, mut load: LoadViews) {
+    while woken.recv().is_ok() {
+        if lock(&shared.state).started.is_none() {
+            continue;
+        }
+        let loaded = load();
+        let mut state = lock(&shared.state);
+        match loaded {
+            Ok(Some(views)) => state.views = views,
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "cannot list the snapshots again");
+            }
+        }
+        state.checked = Instant::now();
+        state.started = None;
+        shared.finished.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn views(files: u64) -> Views {
+        Views { root: Arc::default(), statistics: Statistics { bytes: 0, files } }
+    }
+
+    fn outdated(load: LoadViews) -> Listing {
+        let listing = Listing::start(views(1), load).unwrap();
+        lock(&listing.shared.state).checked = Instant::now() - LISTING_LIFETIME;
+        listing
+    }
+
+    #[test]
+    fn a_reader_sees_what_was_committed_since() {
+        let listing = outdated(Box::new(|| Ok(Some(views(2)))));
+        assert_eq!(listing.current().statistics.files, 2);
+    }
+
+    #[test]
+    fn a_young_list_is_not_asked_for_again() {
+        let listing = Listing::start(views(1), Box::new(|| Ok(Some(views(2))))).unwrap();
+        assert_eq!(listing.current().statistics.files, 1);
+    }
+
+    #[test]
+    fn a_failure_keeps_the_old_list() {
+        let listing = outdated(Box::new(|| Err(RepoError::NoSnapshot("gone".to_owned()))));
+        assert_eq!(listing.current().statistics.files, 1);
+        assert!(lock(&listing.shared.state).checked.elapsed() < LISTING_LIFETIME);
+    }
+
+    #[test]
+    fn a_hanging_store_costs_a_reader_one_short_wait_and_the_next_none() {
+        let (release, blocked) = bounded::<()>(0);
+        let listing = outdated(Box::new(move || {
+            let _ = blocked.recv();
+            Ok(None)
+        }));
+        lock(&listing.shared.state).started = Some(Instant::now() - PATIENCE);
+        let before = Instant::now();
+        assert_eq!(listing.current().statistics.files, 1);
+        assert!(before.elapsed() < PATIENCE / 2);
+        drop(release);
+    }
+}

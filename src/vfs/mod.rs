@@ -1,0 +1,321 @@
+//! Snapshots as a read-only filesystem, without FUSE types; testable without a mount.
+//!
+//! Owns the layout of a mount, inode numbers, lifetimes, and reading ahead. Leaves the kernel's protocol and
+//! errno to `fuse`, and the decoding of what is stored to `repo`.
+
+mod attributes;
+mod directory;
+mod error;
+mod file;
+mod handles;
+mod inodes;
+mod listing;
+mod node;
+mod prefetch;
+mod readdir;
+mod stored;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod tests;
+mod views;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::format::content::Content;
+use crate::format::snapshot::Manifest;
+use crate::format::tree::EntryKind;
+use crate::path::Name;
+use crate::repo::{RepoError, Repository};
+use directory::Directory;
+use file::OpenFile;
+use handles::HandleTable;
+use inodes::{InodeTable, NodeKey, Place};
+use listing::Listing;
+use node::Node;
+use prefetch::Prefetcher;
+use readdir::OpenDirectory;
+use stored::EntryCache;
+
+pub use attributes::{NodeAttributes, NodeKind};
+pub use error::VfsError;
+pub use inodes::ROOT_INODE;
+pub use listing::Statistics;
+pub use readdir::{DirectoryItem, Visit};
+
+/// What stands at the root.
+#[derive(Debug, Clone)]
+pub enum RootView {
+    /// Views over all snapshots (`snapshots/`, `sources/`, `hosts/`, `tags/`, `latest`), kept up to date.
+    All,
+    /// The root directory of this one snapshot.
+    Snapshot(Box<Manifest>),
+}
+
+/// Whose files are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ownership {
+    /// Owner, group and mode are those that were stored.
+    AsStored,
+    /// Everything belongs to this user and group; only the owner may read, and nobody else enters.
+    Of {
+        /// The user.
+        uid: u32,
+        /// The group.
+        gid: u32,
+    },
+}
+
+/// How a store is shown.
+#[derive(Debug, Clone)]
+pub struct VfsOptions {
+    /// What stands at the root.
+    pub root: RootView,
+    /// Whose files are shown.
+    pub ownership: Ownership,
+    /// Threads that read ahead of streams; 0 reads nothing ahead.
+    pub prefetch_threads: usize,
+}
+
+/// How long an answer holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// About a second: views follow the list of snapshots.
+    Brief,
+    /// For ever: what is inside a snapshot never changes.
+    Unlimited,
+}
+
+/// What a lookup found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup {
+    /// A node, one of whose lookups the caller holds now.
+    Found(NodeAttributes),
+    /// There is no such name, for this long.
+    Absent(Lifetime),
+}
+
+/// What is sought in a file with holes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seek {
+    /// The next byte that is data.
+    Data,
+    /// The next byte that is a hole; the end of the file counts as one.
+    Hole,
+}
+
+/// A store as a read-only filesystem. All methods may be called from any thread.
+pub struct Vfs {
+    repo: Arc<Repository>,
+    ownership: Ownership,
+    root: Root,
+    inodes: InodeTable,
+    entries: EntryCache,
+    files: HandleTable<OpenFile>,
+    directories: HandleTable<OpenDirectory>,
+    prefetcher: Prefetcher,
+}
+
+/// What stands at the root, as it is kept.
+enum Root {
+    All(Listing),
+    Snapshot(Arc<Directory>),
+}
+
+impl Vfs {
+    /// Prepares the view; lists the snapshots where all are shown, and follows the list from then on.
+    ///
+    /// # Errors
+    /// Fails if the snapshots cannot be listed or a thread cannot be started.
+    pub fn new(repo: Arc<Repository>, options: VfsOptions) -> Result<Self, RepoError> {
+        let (root, place, key) = match options.root {
+            RootView::All => {
+                let listing = node::follow_snapshots(&repo)?;
+                (Root::All(listing), Place::View(Arc::new([])), NodeKey::view(&[]))
+            }
+            RootView::Snapshot(manifest) => {
+                let directory = Arc::new(Directory::root(ROOT_INODE, Arc::new(*manifest)));
+                let key = directory.key;
+                (Root::Snapshot(Arc::clone(&directory)), Place::Directory(directory), key)
+            }
+        };
+        let prefetcher = Prefetcher::start(&repo, options.prefetch_threads)
+            .map_err(|source| node::thread_error("reading ahead", source))?;
+        Ok(Self {
+            repo,
+            ownership: options.ownership,
+            root,
+            inodes: InodeTable::new(place, &key),
+            entries: EntryCache::new(),
+            files: HandleTable::new(),
+            directories: HandleTable::new(),
+            prefetcher,
+        })
+    }
+
+    /// Finds `name` in a directory. Counts one lookup of what it finds: see [`Self::forget`].
+    ///
+    /// # Errors
+    /// Fails if `parent` is no directory or cannot be read.
+    pub fn lookup(&self, parent: u64, name: &[u8]) -> Result<Lookup, VfsError> {
+        let Ok(name) = Name::new(name) else { return Ok(Lookup::Absent(Lifetime::Brief)) };
+        match self.place(parent)?.1 {
+            Place::View(path) => {
+                let Some(node) = self.view(&path)?.nodes().get(&name).cloned() else {
+                    return Ok(Lookup::Absent(Lifetime::Brief));
+                };
+                Ok(Lookup::Found(self.intern_view(&path, &name, &node)))
+            }
+            Place::Directory(directory) => {
+                let found = self.repo.find_entry(&directory.tree, &name);
+                let entry = found.map_err(VfsError::unreadable(|| directory.label_of(&name)))?;
+                let Some(entry) = entry else { return Ok(Lookup::Absent(Lifetime::Unlimited)) };
+                let stored = Arc::new(stored::StoredEntry::new(entry));
+                Ok(Lookup::Found(self.intern_entry(&directory, &stored)))
+            }
+            Place::Link { .. } => Err(VfsError::NotADirectory("a link".to_owned())),
+            Place::Entry { parent, name } => Err(VfsError::NotADirectory(parent.label_of(&name))),
+        }
+    }
+
+    /// Takes back `lookups` lookups of a node; its number may be unknown afterwards.
+    pub fn forget(&self, inode: u64, lookups: u64) {
+        self.inodes.forget(inode, lookups);
+    }
+
+    /// Returns what `stat` shows of a node.
+    ///
+    /// # Errors
+    /// Fails if the node is gone or its metadata cannot be read.
+    pub fn attributes(&self, inode: u64) -> Result<NodeAttributes, VfsError> {
+        Ok(self.attributes_of(inode, &self.node(inode)?))
+    }
+
+    /// Tells whether all metadata of a node is in memory, so that no operation on it but reading waits.
+    #[must_use]
+    pub fn is_resident(&self, inode: u64) -> bool {
+        match self.inodes.get(inode) {
+            Some((identity, Place::Directory(directory))) if directory.above.is_some() => {
+                self.entries.get(identity).is_some_and(|stored| stored.is_complete())
+            }
+            Some((identity, Place::Entry { .. })) => {
+                self.entries.get(identity).is_some_and(|stored| stored.is_complete())
+            }
+            Some((_, Place::Directory(directory))) => {
+                stored::has_inline_values(&directory.snapshot.root_attributes)
+            }
+            Some((_, Place::View(_))) => false,
+            Some((_, Place::Link { .. })) | None => true,
+        }
+    }
+
+    /// Returns the target of a symbolic link.
+    ///
+    /// # Errors
+    /// Fails if the node is no link or cannot be read.
+    pub fn read_link(&self, inode: u64) -> Result<Vec<u8>, VfsError> {
+        let node = self.node(inode)?;
+        match &node {
+            Node::Link { target, .. } => Ok(target.to_vec()),
+            Node::Entry { stored, .. } => match &stored.entry.kind {
+                EntryKind::Symlink(target) => Ok(target.clone()),
+                _ => Err(VfsError::NotALink(node.label())),
+            },
+            Node::View { .. } | Node::Root(_) => Err(VfsError::NotALink(node.label())),
+        }
+    }
+
+    /// Returns the names of a node's extended attributes, each followed by a zero byte.
+    ///
+    /// # Errors
+    /// Fails if the node cannot be read.
+    pub fn xattr_names(&self, inode: u64) -> Result<Vec<u8>, VfsError> {
+        let node = self.node(inode)?;
+        let xattrs = node.stored_attributes().map_or(&[][..], |attributes| &attributes.xattrs);
+        Ok(xattrs.iter().flat_map(|xattr| xattr.name.iter().copied().chain([0])).collect())
+    }
+
+    /// Returns the value of an extended attribute.
+    ///
+    /// # Errors
+    /// Fails if the node has none of that name, or it cannot be read.
+    pub fn xattr(&self, inode: u64, name: &[u8]) -> Result<Vec<u8>, VfsError> {
+        let node = self.node(inode)?;
+        let xattrs = node.stored_attributes().map_or(&[][..], |attributes| &attributes.xattrs);
+        let Some(xattr) = xattrs.iter().find(|xattr| xattr.name == name) else {
+            return Err(VfsError::NoAttribute(node.label()));
+        };
+        self.repo.value(&xattr.value).map_err(VfsError::unreadable(|| node.label()))
+    }
+
+    /// Opens a regular file and returns its handle, to be released with [`Self::release_file`].
+    ///
+    /// # Errors
+    /// Fails if the node is no regular file or cannot be read.
+    pub fn open_file(&self, inode: u64) -> Result<u64, VfsError> {
+        let node = self.node(inode)?;
+        Ok(self.files.insert(OpenFile::new(file_content(&node)?, node.label())))
+    }
+
+    /// Fills `buffer` from `offset`; returns fewer bytes only at the end of the file.
+    ///
+    /// # Errors
+    /// Fails if the handle is not open, or the bytes cannot be read: damaged ones are never returned.
+    pub fn read(&self, handle: u64, offset: u64, buffer: &mut [u8]) -> Result<usize, VfsError> {
+        let file = self.files.get(handle)?;
+        if let Some(ahead) = file.note_read(offset, buffer.len()) {
+            self.prefetcher.request(&file, ahead);
+        }
+        let read = file.reader().read_at(&self.repo, offset, buffer);
+        read.map_err(VfsError::unreadable(|| file.label().to_owned()))
+    }
+
+    /// Returns the next offset from `offset` on that is data or a hole; nothing beyond the end of the file.
+    ///
+    /// # Errors
+    /// Fails if the handle is not open or the content list cannot be read.
+    pub fn seek(&self, handle: u64, offset: u64, seek: Seek) -> Result<Option<u64>, VfsError> {
+        let file = self.files.get(handle)?;
+        let found = match seek {
+            Seek::Data => file.reader().seek_data(&self.repo, offset),
+            Seek::Hole => file.reader().seek_hole(&self.repo, offset),
+        };
+        found.map_err(VfsError::unreadable(|| file.label().to_owned()))
+    }
+
+    /// Closes a file; what was being read ahead for it stops.
+    pub fn release_file(&self, handle: u64) {
+        if let Some(file) = self.files.remove(handle) {
+            file.release();
+        }
+    }
+
+    /// Returns what `df` shows.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        match &self.root {
+            Root::All(listing) => listing.known().statistics,
+            Root::Snapshot(directory) => {
+                let totals = &directory.snapshot.totals;
+                Statistics { bytes: totals.bytes, files: node::count_nodes(totals) }
+            }
+        }
+    }
+}
+
+fn file_content(node: &Node) -> Result<&Content, VfsError> {
+    match node {
+        Node::Entry { stored, .. } => match &stored.entry.kind {
+            EntryKind::File(content) => Ok(content),
+            EntryKind::Directory(_) => Err(VfsError::IsADirectory(node.label())),
+            _ => Err(VfsError::NotAFile(node.label())),
+        },
+        Node::View { .. } | Node::Root(_) => Err(VfsError::IsADirectory(node.label())),
+        Node::Link { .. } => Err(VfsError::NotAFile(node.label())),
+    }
+}
+
+/// Locks a mutex whose data stays valid even if a holder panicked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,180 @@
+//! Reading ahead of streams: when, how far, and by which threads.
+//!
+//! The kernel reads ahead by itself, but only as far as is harmless for random access. What is read here is
+//! decoded into the cache of frames, where the kernel's next requests find it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::file::OpenFile;
+use crate::repo::Repository;
+
+/// What one job decodes; a window is shared out to the threads in such steps.
+const STEP_BYTES: u64 = 1 << 20;
+/// The first window of a stream.
+const FIRST_WINDOW_BYTES: u64 = 1 << 20;
+/// The widest window of a stream.
+const LAST_WINDOW_BYTES: u64 = 8 << 20;
+/// How far behind the furthest read a request still counts as part of the stream.
+const BEHIND_BYTES: u64 = 1 << 20;
+/// How far beyond the furthest read it does.
+const BEYOND_BYTES: u64 = 16 << 20;
+/// Jobs that may wait; more are dropped, since reading ahead is never needed.
+const QUEUE_JOBS: usize = 64;
+
+/// What is known of the order in which a file is read.
+///
+/// Several of the kernel's requests are under way at a time and overtake each other, so that a stream is
+/// recognised by closeness, not by each request beginning where the last one ended.
+#[derive(Debug)]
+pub(super) struct Stream {
+    /// End of the furthest read.
+    reached: u64,
+    /// End of what was asked for ahead.
+    ahead: u64,
+    window: u64,
+    /// Reads close to each other since the last jump.
+    streak: u32,
+}
+
+impl Stream {
+    pub(super) fn new() -> Self {
+        Self { reached: 0, ahead: 0, window: FIRST_WINDOW_BYTES, streak: 0 }
+    }
+
+    /// Takes note of a read in a file of `length` bytes; returns what should be read ahead now.
+    pub(super) fn note(&mut self, read: Range<u64>, length: u64) -> Option<Range<u64>> {
+        let close = read.start.saturating_add(BEHIND_BYTES) >= self.reached
+            && read.start <= self.reached + BEYOND_BYTES;
+        if !close {
+            *self = Self { reached: read.end, ahead: read.end, streak: 1, ..Self::new() };
+            return None;
+        }
+        self.reached = self.reached.max(read.end);
+        self.streak = self.streak.saturating_add(1);
+        // One read is no stream: the first one of a file that is read here and there begins like any other.
+        let is_stream = self.streak > 1;
+        if !is_stream || self.ahead >= self.reached + self.window / 2 {
+            return None;
+        }
+        let start = self.ahead.max(self.reached);
+        let end = (self.reached + self.window).min(length);
+        self.window = (self.window * 2).min(LAST_WINDOW_BYTES);
+        self.ahead = self.ahead.max(end);
+        (start < end).then_some(start..end)
+    }
+}
+
+struct Job {
+    file: Arc<OpenFile>,
+    range: Range<u64>,
+}
+
+/// The threads that read ahead, for all open files. They end when this is dropped.
+pub(super) struct Prefetcher {
+    jobs: Option<Sender<Job>>,
+}
+
+impl Prefetcher {
+    /// Starts `threads` threads; with none, nothing is read ahead.
+    pub(super) fn start(repo: &Arc<Repository>, threads: usize) -> std::io::Result<Self> {
+        if threads == 0 {
+            return Ok(Self { jobs: None });
+        }
+        let (sender, receiver) = bounded::<Job>(QUEUE_JOBS);
+        for _ in 0..threads {
+            let (repo, jobs) = (Arc::clone(repo), receiver.clone());
+            std::thread::Builder::new()
+                .name("yester-prefetch".to_owned())
+                .spawn(move || work(&repo, &jobs))?;
+        }
+        Ok(Self { jobs: Some(sender) })
+    }
+
+    /// Asks for `range` of a file. Returns at once.
+    pub(super) fn request(&self, file: &Arc<OpenFile>, range: Range<u64>) {
+        let Some(jobs) = &self.jobs else { return };
+        for range in steps(range) {
+            if jobs.try_send(Job { file: Arc::clone(file), range }).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn work(repo: &Repository, jobs: &Receiver<Job>) {
+    for job in jobs {
+        job.file.touch(repo, job.range);
+    }
+}
+
+fn steps(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let mut start = range.start;
+    std::iter::from_fn(move || {
+        let end = start.saturating_add(STEP_BYTES).min(range.end);
+        let step = start..end;
+        start = end;
+        (!step.is_empty()).then_some(step)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LENGTH: u64 = 1 << 30;
+    const READ: u64 = 128 << 10;
+
+    /// Reads at `offsets` and returns everything that was asked for ahead.
+    fn ahead_of(offsets: impl IntoIterator<Item = u64>) -> Vec<Range<u64>> {
+        let mut stream = Stream::new();
+        offsets.into_iter().filter_map(|offset| stream.note(offset..offset + READ, LENGTH)).collect()
+    }
+
+    #[test]
+    fn a_stream_is_read_ahead_without_gaps_in_growing_windows() {
+        let ranges = ahead_of((0..400).map(|n| n * READ));
+        assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start), "{ranges:?}");
+        assert_eq!(ranges[0], 2 * READ..2 * READ + FIRST_WINDOW_BYTES);
+        assert!(ranges.iter().all(|range| range.end - range.start <= LAST_WINDOW_BYTES));
+        assert!(ranges.last().unwrap().end >= 400 * READ + LAST_WINDOW_BYTES / 2);
+    }
+
+    #[test]
+    fn requests_that_overtake_each_other_are_still_a_stream() {
+        let ranges = ahead_of((0..200).map(|n| (n ^ 1) * READ));
+        assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start), "{ranges:?}");
+        assert!(ranges.last().unwrap().end >= 200 * READ + LAST_WINDOW_BYTES / 2);
+    }
+
+    #[test]
+    fn random_reads_are_never_read_ahead() {
+        assert_eq!(ahead_of((0..100).map(|n| (n * 7919 % 50) * (18 << 20) + (1 << 20))), []);
+        assert_eq!(ahead_of([0]), []);
+    }
+
+    #[test]
+    fn a_jump_starts_again_with_a_small_window() {
+        let start = LENGTH / 2;
+        let ranges = ahead_of((0..100).map(|n| n * READ).chain([start, start + READ]));
+        let last = ranges.last().unwrap();
+        assert_eq!(*last, start + 2 * READ..start + 2 * READ + FIRST_WINDOW_BYTES);
+    }
+
+    #[test]
+    fn nothing_lies_ahead_of_the_end() {
+        let mut stream = Stream::new();
+        let mut ranges = Vec::new();
+        for offset in (0..3 << 20).step_by(128 << 10) {
+            ranges.extend(stream.note(offset..offset + READ, 3 << 20));
+        }
+        assert_eq!(ranges.last().unwrap().end, 3 << 20);
+        let steps: Vec<_> = steps(5..(2 << 20) + 6).collect();
+        assert_eq!(
+            steps,
+            [5..STEP_BYTES + 5, STEP_BYTES + 5..2 * STEP_BYTES + 5, (2 << 20) + 5..(2 << 20) + 6]
+        );
+    }
+}

@@ -1,0 +1,125 @@
+//! Entries of snapshots as they are held in memory, and the bounded cache of them.
+
+use std::sync::{Arc, OnceLock};
+
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use crate::format::content::{Content, ContentItem};
+use crate::format::tree::{Attributes, Entry, EntryKind, Value};
+use crate::repo::Repository;
+use crate::repo::content::ContentReader;
+
+/// Bound of the cache of entries. What falls out is found again through its page.
+const CACHE_BYTES: u64 = 32 << 20;
+
+/// Guess of what an entry takes, for sizing the cache's tables.
+const TYPICAL_ENTRY_BYTES: u64 = 512;
+
+/// An entry, and what is costly to know of it.
+#[derive(Debug)]
+pub(super) struct StoredEntry {
+    pub(super) entry: Entry,
+    blocks: OnceLock<u64>,
+}
+
+impl StoredEntry {
+    pub(super) fn new(entry: Entry) -> Self {
+        let blocks = OnceLock::new();
+        let stored = Self { entry, blocks };
+        match &stored.entry.kind {
+            EntryKind::File(Content::Inline(items)) => stored.blocks.get_or_init(|| blocks_of(items)),
+            EntryKind::File(Content::List { .. }) => return stored,
+            _ => stored.blocks.get_or_init(|| 0),
+        };
+        stored
+    }
+
+    /// Returns the units of 512 bytes that are not holes. Walks the content list once, where there is one.
+    pub(super) fn blocks(&self, repo: &Repository) -> u64 {
+        *self.blocks.get_or_init(|| {
+            let EntryKind::File(content) = &self.entry.kind else { return 0 };
+            // A damaged list must not hide the file from `ls`: reading it will tell.
+            let data = ContentReader::new(content).data_bytes(repo).unwrap_or_else(|error| {
+                let name = self.entry.name.to_string();
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(name, error, "cannot tell the holes of a file");
+                self.entry.size()
+            });
+            data.div_ceil(512)
+        })
+    }
+
+    /// Tells whether all of the metadata is in memory.
+    pub(super) fn is_complete(&self) -> bool {
+        self.blocks.get().is_some() && has_inline_values(&self.entry.attributes)
+    }
+
+    fn weight(&self) -> u64 {
+        let attributes = &self.entry.attributes;
+        let values = attributes.xattrs.iter().map(|xattr| match &xattr.value {
+            Value::Inline(bytes) => bytes.len() + xattr.name.len(),
+            Value::Spilled { .. } => xattr.name.len(),
+        });
+        let kind = match &self.entry.kind {
+            EntryKind::File(Content::Inline(items)) => items.len() * size_of::<ContentItem>(),
+            EntryKind::Symlink(target) => target.len(),
+            _ => 0,
+        };
+        (size_of::<Self>() + 64 + values.sum::<usize>() + kind) as u64
+    }
+}
+
+/// Tells whether no extended attribute lies in a chunk of its own.
+pub(super) fn has_inline_values(attributes: &Attributes) -> bool {
+    attributes.xattrs.iter().all(|xattr| matches!(xattr.value, Value::Inline(_)))
+}
+
+fn blocks_of(items: &[ContentItem]) -> u64 {
+    let data = items.iter().map(|item| match item {
+        ContentItem::Data(_, length) => u64::from(*length),
+        ContentItem::Hole(_) => 0,
+    });
+    data.sum::<u64>().div_ceil(512)
+}
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<u128, Arc<StoredEntry>> for ByBytes {
+    fn weight(&self, _identity: &u128, stored: &Arc<StoredEntry>) -> u64 {
+        stored.weight()
+    }
+}
+
+/// Entries that were seen lately, by the identity of their node.
+pub(super) struct EntryCache(Cache<u128, Arc<StoredEntry>, ByBytes>);
+
+impl EntryCache {
+    pub(super) fn new() -> Self {
+        let items = usize::try_from(CACHE_BYTES / TYPICAL_ENTRY_BYTES).unwrap_or(usize::MAX);
+        Self(Cache::with_weighter(items, CACHE_BYTES, ByBytes))
+    }
+
+    pub(super) fn get(&self, identity: u128) -> Option<Arc<StoredEntry>> {
+        self.0.get(&identity)
+    }
+
+    pub(super) fn insert(&self, identity: u128, stored: Arc<StoredEntry>) {
+        self.0.insert(identity, stored);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::ChunkId;
+
+    #[test]
+    fn holes_take_no_blocks() {
+        let data = ContentItem::Data(ChunkId::from_bytes([1; 32]), 513);
+        assert_eq!(blocks_of(&[]), 0);
+        assert_eq!(blocks_of(&[ContentItem::Hole(1 << 40)]), 0);
+        assert_eq!(blocks_of(&[data, ContentItem::Hole(4096), data]), 3);
+    }
+}
