@@ -27,3 +27,4 @@ pub mod vfs;
 // Layer 5: the kernel's side of a mount.
 pub mod fuse;
 // Layer 7: the command line.
+pub mod cli;

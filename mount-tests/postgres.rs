@@ -1,0 +1,161 @@
+//! The users' main case: the dump of a real PostgreSQL goes in and is restored straight from the mount.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::harness::{Lab, Need, can, succeed};
+
+const NEEDS: [Need; 3] = [Need::Root, Need::Fuse, Need::Postgres];
+
+/// Returns the programs of the newest PostgreSQL server.
+pub(crate) fn server_folder() -> Option<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
+    let mut found: Vec<PathBuf> = versions.flatten().map(|entry| entry.path().join("bin")).collect();
+    found.retain(|folder| folder.join("initdb").is_file());
+    found.sort();
+    found.pop()
+}
+
+/// A server of its own, on a socket in a temporary folder, that ends with its test.
+struct Postgres {
+    folder: TempDir,
+    programs: PathBuf,
+}
+
+impl Postgres {
+    fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("yester-test-pg-").tempdir().unwrap();
+        let owner = nix::unistd::User::from_name("postgres").unwrap().unwrap();
+        std::os::unix::fs::chown(folder.path(), Some(owner.uid.as_raw()), Some(owner.gid.as_raw())).unwrap();
+        let server = Self { folder, programs: server_folder().unwrap() };
+        succeed(server.as_postgres("initdb").args(["-U", "postgres", "-A", "trust", "-N", "-E", "UTF8"]));
+        let options = format!(
+            "-c listen_addresses='' -c unix_socket_directories='{}' -c fsync=off -c max_wal_size=4GB",
+            server.socket().display()
+        );
+        succeed(
+            server
+                .as_postgres("pg_ctl")
+                .args(["-w", "-l"])
+                .arg(server.socket().join("log"))
+                .args(["-o", &options, "start"]),
+        );
+        server
+    }
+
+    fn socket(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Prepares a server program: it runs as `postgres`, since it refuses to run as root.
+    fn as_postgres(&self, program: &str) -> Command {
+        let mut command = Command::new("runuser");
+        command
+            .args(["-u", "postgres", "--"])
+            .arg(self.programs.join(program))
+            .arg("-D")
+            .arg(self.socket().join("data"))
+            .current_dir("/");
+        command
+    }
+
+    fn client(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        self.connect(&mut command);
+        command
+    }
+
+    fn connect(&self, command: &mut Command) {
+        command.env("PGHOST", self.socket()).env("PGUSER", "postgres").env_remove("PGDATABASE");
+    }
+
+    fn query(&self, database: &str, sql: &str) -> String {
+        succeed(self.client("psql").args(["-qAt", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", sql]))
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        let _ = self.as_postgres("pg_ctl").args(["-m", "immediate", "stop"]).output();
+    }
+}
+
+const CHECKSUM: &str = "SELECT count(*), sum(hashtextextended(orders::text, 0)) FROM orders";
+
+#[test]
+fn a_million_rows_come_back_from_the_mount() {
+    if !can(&NEEDS) {
+        return;
+    }
+    let postgres = Postgres::start();
+    succeed(postgres.client("createdb").arg("shop"));
+    postgres.query(
+        "shop",
+        "CREATE TABLE orders AS SELECT id, md5(id::text) AS note, id % 97 AS shelf
+             FROM generate_series(1, 1000000) AS id;
+         ALTER TABLE orders ADD PRIMARY KEY (id);
+         CREATE INDEX ON orders (shelf)",
+    );
+    let lab = Lab::new();
+    let mut ingest = lab.command(["ingest", "--source", "shop", "--as", "shop.dump", "--json", "--"]);
+    postgres.connect(ingest.args(["pg_dump", "-Fc", "-Z0", "shop"]));
+    let snapshot: serde_json::Value = serde_json::from_str(&succeed(&mut ingest)).unwrap();
+    assert_eq!(snapshot["files"], 1);
+    assert_eq!(snapshot["command"][0], "pg_dump");
+    assert!(snapshot["bytes"].as_u64().unwrap() > 40_000_000);
+
+    let mount = lab.mount(&[]);
+    succeed(postgres.client("createdb").arg("new"));
+    succeed(postgres.client("pg_restore").args(["-j2", "-d", "new"]).arg(mount.path("latest/shop.dump")));
+    assert_eq!(postgres.query("new", CHECKSUM), postgres.query("shop", CHECKSUM));
+    assert!(postgres.query("new", CHECKSUM).starts_with("1000000|"));
+}
+
+#[test]
+fn the_postgres_user_restores_from_a_mount_made_for_it() {
+    if !can(&NEEDS) {
+        return;
+    }
+    let lab = Lab::new();
+    lab.run(["ingest", "--as", "shop.dump", "--", "echo", "a dump"]).succeeds();
+    let mount = lab.mount(&["--for", "postgres"]);
+    // Only the mount is to decide who may enter.
+    succeed(Command::new("chmod").arg("711").arg(lab.path("")));
+    let read = |user: &str| {
+        Command::new("runuser")
+            .args(["-u", user, "--", "cat"])
+            .arg(mount.path("latest/shop.dump"))
+            .current_dir("/")
+            .output()
+            .unwrap()
+    };
+    assert_eq!(read("postgres").stdout, b"a dump\n");
+    assert!(!read("nobody").status.success(), "nobody else may enter");
+}
+
+#[test]
+fn a_failing_dump_leaves_no_snapshot() {
+    let lab = Lab::new();
+    let script = "echo half a dump; echo 'pg_dump: error: connection lost' >&2; exit 1";
+    let ran = lab.run(["ingest", "--as", "shop.dump", "--", "sh", "-c", script]);
+    let error = ran.fails(1);
+    assert!(error.contains("pg_dump: error: connection lost"), "{error}");
+    assert!(error.contains("no snapshot"), "{error}");
+    lab.run(["ingest", "--as", "shop.dump", "--", "sh", "-c", "echo half; kill -9 $$"]).fails(1);
+    lab.run(["ingest", "--as", "shop.dump", "--", "/nonexistent/pg_dump"]).fails(1);
+    assert!(lab.snapshots().is_empty());
+}
+
+#[test]
+fn a_dump_without_output_leaves_no_snapshot() {
+    let lab = Lab::new();
+    lab.run(["ingest", "--as", "shop.dump", "--", "true"]).fails(1);
+    lab.run(["ingest", "--as", "shop.dump", "--min-size", "1K", "--", "echo", "short"]).fails(1);
+    lab.run(["ingest", "--as", "shop.dump"]).fails(1);
+    assert!(lab.snapshots().is_empty());
+    lab.run(["ingest", "--as", "empty", "--min-size", "0", "--", "true"]).succeeds();
+    assert_eq!(lab.snapshots().len(), 1);
+}

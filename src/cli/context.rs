@@ -1,0 +1,232 @@
+//! What every command shares: the global options, and how the store is opened.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+
+use super::credentials::KeySource;
+use super::exit::{CommandError, ErrorKind};
+use super::folders::local_folders;
+use super::location::Location;
+use super::progress::{Reporter, Show};
+use super::{human, output};
+use crate::crypto::slot::Credential;
+use crate::format::config::Encryption;
+use crate::path::Name;
+use crate::repo::open::{LocalFolders, OpenOptions};
+use crate::repo::{RepoError, Repository};
+use crate::store::local::LocalStore;
+use crate::store::{ObjectStore, StoreErrorKind};
+
+/// How often a person may mistype the passphrase.
+const PROMPT_ATTEMPTS: usize = 3;
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Options that every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(super) struct GlobalArgs {
+    /// The store: a directory or a file:// URL
+    #[arg(long, global = true, env = "YESTER_STORE", value_name = "STORE")]
+    pub(super) store: Option<OsString>,
+    /// Open the store with the key in this file
+    #[arg(long, global = true, env = "YESTER_KEY_FILE", value_name = "FILE")]
+    pub(super) key_file: Option<PathBuf>,
+    /// Answer with one JSON document
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// Say more; twice for details
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+    /// Say nothing but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(super) quiet: bool,
+    /// Log lines as text, or as one JSON object each
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub(super) log_format: LogFormat,
+    /// Memory for decoded frames
+    #[arg(long, global = true, value_name = "SIZE", value_parser = human::parse_bytes, default_value = "64M")]
+    pub(super) cache_size: u64,
+    /// Threads that compress, decode and hash [default: the number of cores]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(super) threads: Option<u16>,
+    /// How hard zstd compresses what is written
+    #[arg(long, global = true, value_name = "N", default_value_t = 3,
+          value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub(super) level: i32,
+}
+
+/// The global options of one run, and what follows from them.
+pub(super) struct Context {
+    global: GlobalArgs,
+    folders: LocalFolders,
+}
+
+impl Context {
+    /// Takes over the global options.
+    pub(super) fn new(global: GlobalArgs) -> Result<Self, CommandError> {
+        Ok(Self { global, folders: local_folders()? })
+    }
+
+    /// Tells whether the answer is to be JSON.
+    pub(super) fn json(&self) -> bool {
+        self.global.json
+    }
+
+    /// Returns the zstd level.
+    pub(super) fn level(&self) -> i32 {
+        self.global.level
+    }
+
+    /// Returns the number of worker threads, at least 1.
+    pub(super) fn threads(&self) -> usize {
+        self.global.threads.map_or_else(
+            || std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            usize::from,
+        )
+    }
+
+    /// Returns this host's folders.
+    pub(super) fn folders(&self) -> &LocalFolders {
+        &self.folders
+    }
+
+    /// Returns the key file that was given.
+    pub(super) fn key_file(&self) -> Option<&std::path::Path> {
+        self.global.key_file.as_deref()
+    }
+
+    /// Returns where the key comes from.
+    pub(super) fn key_source(&self) -> KeySource {
+        KeySource::find(self.key_file())
+    }
+
+    /// Returns where the store is.
+    pub(super) fn location(&self) -> Result<Location, CommandError> {
+        let text = self.global.store.as_deref().ok_or_else(|| {
+            CommandError::usage("no store was given").hint("give --store STORE or set YESTER_STORE")
+        })?;
+        Location::parse(text)
+    }
+
+    /// Starts to show the progress of an operation.
+    pub(super) fn reporter(&self) -> Reporter {
+        Reporter::new(if self.global.quiet { Show::Nothing } else { Show::OnTerminal })
+    }
+
+    /// Writes a line for people, unless they want to hear nothing.
+    pub(super) fn tell(&self, line: &str) {
+        if !self.global.quiet {
+            output::tell(line);
+        }
+    }
+
+    /// Opens the store with the key that is configured, or asks for it.
+    pub(super) fn open(&self) -> Result<Repository, CommandError> {
+        let location = self.location()?;
+        let source = self.key_source();
+        let question = format!("passphrase of {location}");
+        self.open_with(&location, source.configured().as_deref(), &mut || source.credential(&question))
+    }
+
+    /// Opens the store with keys from `ask`; asks again where a person may have mistyped, that is, where no key
+    /// is `configured`.
+    pub(super) fn open_with(
+        &self,
+        location: &Location,
+        configured: Option<&str>,
+        ask: &mut dyn FnMut() -> Result<Credential, CommandError>,
+    ) -> Result<Repository, CommandError> {
+        let attempts = if configured.is_none() { PROMPT_ATTEMPTS } else { 1 };
+        let mut attempt = 1;
+        let repo = loop {
+            match self.try_open(location, ask) {
+                Err(error) if error.kind() == ErrorKind::WrongKey && attempt < attempts => {
+                    attempt += 1;
+                    output::tell("wrong passphrase, try again");
+                }
+                other => break other?,
+            }
+        };
+        if let (Encryption::None, Some(configured)) = (repo.config().encryption, configured) {
+            return Err(CommandError::message(
+                ErrorKind::WrongKey,
+                format!("the store at {location} is not encrypted, but {configured} is set"),
+            )
+            .hint("check that this is your store: a plain one may have been put in its place")
+            .hint("to use a plain store, unset what is named above"));
+        }
+        Ok(repo)
+    }
+
+    fn try_open(
+        &self,
+        location: &Location,
+        ask: &mut dyn FnMut() -> Result<Credential, CommandError>,
+    ) -> Result<Repository, CommandError> {
+        let store: Arc<dyn ObjectStore> = match LocalStore::open(location.path()) {
+            Err(error) if error.kind() == StoreErrorKind::NotFound => {
+                return Err(RepoError::NoStore(location.to_string()).into());
+            }
+            opened => Arc::new(opened?),
+        };
+        let options = OpenOptions {
+            folders: self.folders.clone(),
+            host: host_name()?,
+            cache_bytes: self.global.cache_size,
+        };
+        let mut failed_to_ask = None;
+        let opened = Repository::open(store, &options, &mut || match ask() {
+            Ok(credential) => Ok(Some(credential)),
+            Err(error) => {
+                failed_to_ask = Some(error);
+                Err(RepoError::NoCredential(location.to_string()))
+            }
+        });
+        match (opened, failed_to_ask) {
+            (Err(_), Some(error)) => Err(error),
+            (opened, _) => opened.map_err(CommandError::from),
+        }
+    }
+}
+
+/// Returns the name of this machine.
+pub(super) fn host_name() -> Result<String, CommandError> {
+    let system = rustix::system::uname();
+    let name = system.nodename().to_string_lossy().into_owned();
+    validate_label("host name", &name)?;
+    Ok(name)
+}
+
+/// Checks a host name or tag: it names a directory of the mount and is shown on terminals.
+pub(super) fn validate_label(what: &str, text: &str) -> Result<(), CommandError> {
+    let plain = text.len() <= 255 && crate::path::escape(text.as_bytes()) == text;
+    if plain && Name::new(text.as_bytes()).is_ok() {
+        return Ok(());
+    }
+    Err(CommandError::usage(format!("{text:?} is not a valid {what}"))
+        .hint("1 to 255 bytes without `/`, `\\` and control characters, and neither `.` nor `..`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_safe_as_directory_names() {
+        for good in ["nightly", "before update 3", "münchen"] {
+            assert!(validate_label("tag", good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "a\nb", "a\u{202e}b", "a\\b"] {
+            assert!(validate_label("tag", bad).is_err(), "{bad:?}");
+        }
+    }
+}

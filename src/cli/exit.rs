@@ -1,0 +1,277 @@
+//! How a command ends: the kinds of errors, their exit codes, their hints, and how they are printed.
+//!
+//! The one place where errors of the library are mapped to what scripts and people see.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use crate::crypto::CryptoError;
+use crate::ops::ingest::IngestError;
+use crate::path::PathError;
+use crate::repo::RepoError;
+use crate::store::{StoreError, StoreErrorKind};
+
+/// The exit codes, as the help text shows them.
+pub(super) const HELP: &str = "\
+Exit codes: 0 done; 1 failed; 2 usage; 3 done in part; 10 no store there; 11 busy; 12 wrong
+passphrase or key; 13 damage found.
+
+The passphrase comes from YESTER_PASSPHRASE, YESTER_PASSPHRASE_FILE (a file's first line),
+YESTER_PASSPHRASE_COMMAND (the output of a shell command), or a prompt.
+
+Example:
+  export YESTER_STORE=/srv/backup
+  yester init
+  yester ingest /etc
+  yester mount /mnt/yester";
+
+/// What kind of failure ends a command; each has one exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ErrorKind {
+    /// Anything that has no code of its own.
+    Failed,
+    /// The command line asks for something that cannot be.
+    Usage,
+    /// Some of the work was done.
+    Partial,
+    /// There is no store where one was expected.
+    NoStore,
+    /// Somebody else is using what is needed.
+    Busy,
+    /// The passphrase or key does not open the store.
+    WrongKey,
+    /// Something in the store is damaged or missing.
+    Damaged,
+}
+
+impl ErrorKind {
+    /// Returns the exit code.
+    pub(super) fn code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Partial => 3,
+            Self::NoStore => 10,
+            Self::Busy => 11,
+            Self::WrongKey => 12,
+            Self::Damaged => 13,
+        }
+    }
+}
+
+/// Why a command failed: a kind, the chain of causes, and what the user can do.
+#[derive(Debug)]
+pub(super) struct CommandError {
+    kind: ErrorKind,
+    source: anyhow::Error,
+    hints: Vec<String>,
+    exit: Exit,
+}
+
+/// How the end of a command shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    /// By the message, the hints and the kind's code.
+    Told,
+    /// By this code alone: another process has told the rest.
+    Silent(u8),
+}
+
+impl CommandError {
+    /// Describes a failure.
+    pub(super) fn new(kind: ErrorKind, source: impl Into<anyhow::Error>) -> Self {
+        Self { kind, source: source.into(), hints: Vec::new(), exit: Exit::Told }
+    }
+
+    /// Describes a failure in words.
+    pub(super) fn message(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self::new(kind, anyhow::Error::msg(message.into()))
+    }
+
+    /// Describes a command line that cannot be followed.
+    pub(super) fn usage(message: impl Into<String>) -> Self {
+        Self::message(ErrorKind::Usage, message)
+    }
+
+    /// Describes a failed operation of the system on something.
+    pub(super) fn io(what: impl Into<String>, source: std::io::Error) -> Self {
+        Self::new(ErrorKind::Failed, anyhow::Error::new(source).context(what.into()))
+    }
+
+    /// Ends with `code` and prints nothing: another process has told the user.
+    pub(super) fn silent(code: u8) -> Self {
+        let mut error = Self::message(ErrorKind::Failed, "told by another process");
+        error.exit = Exit::Silent(code);
+        error
+    }
+
+    /// Adds what the user can do about it.
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Adds hints, if there are any.
+    pub(super) fn hints<T: Into<String>>(mut self, hints: impl IntoIterator<Item = T>) -> Self {
+        self.hints.extend(hints.into_iter().map(Into::into));
+        self
+    }
+
+    /// Returns the kind.
+    pub(super) fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Prints the chain of causes and the hints to standard error, once, and returns the exit code.
+    pub(super) fn report(&self) -> ExitCode {
+        if let Exit::Silent(code) = self.exit {
+            return ExitCode::from(code);
+        }
+        let mut text = format!("yester: {:#}\n", self.source);
+        for hint in &self.hints {
+            text.push_str("hint: ");
+            text.push_str(hint);
+            text.push('\n');
+        }
+        // Without a standard error there is only the exit code.
+        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+        ExitCode::from(self.kind.code())
+    }
+}
+
+impl From<StoreError> for CommandError {
+    fn from(error: StoreError) -> Self {
+        let (kind, hint) = (store_error_kind(error.kind()), store_error_hint(error.kind()));
+        Self::new(kind, error).hints(hint)
+    }
+}
+
+fn store_error_kind(kind: StoreErrorKind) -> ErrorKind {
+    match kind {
+        StoreErrorKind::NotAStore => ErrorKind::NoStore,
+        StoreErrorKind::NotFound | StoreErrorKind::Truncated => ErrorKind::Damaged,
+        StoreErrorKind::Full
+        | StoreErrorKind::ReadOnly
+        | StoreErrorKind::Denied
+        | StoreErrorKind::Unavailable => ErrorKind::Failed,
+    }
+}
+
+fn store_error_hint(kind: StoreErrorKind) -> Option<&'static str> {
+    match kind {
+        StoreErrorKind::NotAStore => Some("a store is a directory made by `yester init`"),
+        StoreErrorKind::NotFound | StoreErrorKind::Truncated => {
+            Some("run `yester verify` to learn which snapshots this touches")
+        }
+        StoreErrorKind::Full => {
+            Some("nothing that was committed is lost; make room and run the same command again")
+        }
+        StoreErrorKind::ReadOnly => Some("reading works: snapshots, ls, cat, restore, mount, verify"),
+        StoreErrorKind::Denied => Some("run as the user that owns the store, or give this user the right"),
+        StoreErrorKind::Unavailable => None,
+    }
+}
+
+impl From<RepoError> for CommandError {
+    fn from(error: RepoError) -> Self {
+        let (kind, hint) = (repo_error_kind(&error), repo_error_hint(&error));
+        Self::new(kind, error).hints(hint)
+    }
+}
+
+fn repo_error_kind(error: &RepoError) -> ErrorKind {
+    match error {
+        RepoError::NoStore(_) => ErrorKind::NoStore,
+        RepoError::WrongKey(_) | RepoError::NoCredential(_) => ErrorKind::WrongKey,
+        RepoError::Crypto(CryptoError::WrongKey | CryptoError::IngestOnly | CryptoError::NotAKey(_)) => {
+            ErrorKind::WrongKey
+        }
+        RepoError::Damaged { .. }
+        | RepoError::MissingChunk(_)
+        | RepoError::MissingBase(_)
+        | RepoError::NoKeySlot(_) => ErrorKind::Damaged,
+        RepoError::Collecting(_) => ErrorKind::Busy,
+        RepoError::Store(error) => store_error_kind(error.kind()),
+        RepoError::StoreExists(_)
+        | RepoError::Replaced { .. }
+        | RepoError::TooNew { .. }
+        | RepoError::Encode { .. }
+        | RepoError::NoSnapshot(_)
+        | RepoError::AmbiguousSnapshot { .. }
+        | RepoError::Fenced { .. }
+        | RepoError::SessionFailed
+        | RepoError::StaleIndex
+        | RepoError::Index(_)
+        | RepoError::Crypto(_)
+        | RepoError::Random(_)
+        | RepoError::Local { .. } => ErrorKind::Failed,
+    }
+}
+
+fn repo_error_hint(error: &RepoError) -> Option<String> {
+    let hint = match error {
+        RepoError::NoStore(_) => "check --store, or create a store there with `yester init`",
+        RepoError::WrongKey(_) => "the recovery key that `yester init` printed works as a passphrase",
+        RepoError::NoKeySlot(_) => "if there is a copy of the store, copy its keys/ folder back",
+        RepoError::Damaged { .. } | RepoError::MissingChunk(_) | RepoError::MissingBase(_) => {
+            "run `yester verify` to learn which snapshots this touches"
+        }
+        RepoError::TooNew { .. } | RepoError::Collecting(_) => {
+            "nothing was changed; install a newer yester and run it again"
+        }
+        RepoError::NoSnapshot(_) | RepoError::AmbiguousSnapshot { .. } => {
+            "`yester snapshots` lists what there is; latest:SOURCE and the beginning of an id work too"
+        }
+        RepoError::StaleIndex => "run the same command again",
+        RepoError::Fenced { .. } => "run the same command again; what was written already is used again",
+        RepoError::Replaced { pin, .. } => return Some(format!("if that is as it should be, delete {pin}")),
+        RepoError::Index(error) if error.is_corrupt() => {
+            "the index is only a copy of what the store knows: run the same command again, and if that fails, too, \
+             delete this host's cache folder"
+        }
+        RepoError::Encode { .. } => "nothing was committed; check this machine's memory if it happens again",
+        RepoError::Store(error) => return store_error_hint(error.kind()).map(str::to_owned),
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+impl From<IngestError> for CommandError {
+    fn from(error: IngestError) -> Self {
+        let (kind, hint) = match &error {
+            IngestError::Repo(below) => (repo_error_kind(below), repo_error_hint(below)),
+            IngestError::TooSmall { .. } => {
+                (ErrorKind::Failed, Some("--min-size says how little is still a backup".to_owned()))
+            }
+            _ => (ErrorKind::Failed, None),
+        };
+        Self::new(kind, error).hints(hint)
+    }
+}
+
+impl From<PathError> for CommandError {
+    fn from(error: PathError) -> Self {
+        Self::new(ErrorKind::Usage, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_the_documented_ones() {
+        let cases = [
+            (RepoError::NoStore("/x".into()), 10),
+            (RepoError::WrongKey("/x".into()), 12),
+            (RepoError::NoCredential("/x".into()), 12),
+            (RepoError::Damaged { object: "pack 1".into(), source: None }, 13),
+            (RepoError::NoSnapshot("x".into()), 1),
+            (RepoError::Store(StoreError::new(StoreErrorKind::NotAStore, "open", "/x".into(), None)), 10),
+        ];
+        for (error, code) in cases {
+            let text = error.to_string();
+            assert_eq!(CommandError::from(error).kind().code(), code, "{text}");
+        }
+    }
+}

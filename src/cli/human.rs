@@ -1,0 +1,99 @@
+//! Numbers, times and sizes as people read and write them.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// Returns a time in UTC, ending in `Z`, to the second.
+pub(super) fn time(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Returns a number of bytes in decimal units, such as `1.09 GB`.
+pub(super) fn bytes(bytes: u64) -> String {
+    indicatif::DecimalBytes(bytes).to_string()
+}
+
+/// Returns a number with thousands separators.
+pub(super) fn count(number: u64) -> String {
+    indicatif::HumanCount(number).to_string()
+}
+
+/// Returns a number and its noun, in the plural unless there is one.
+pub(super) fn counted(number: u64, noun: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{ending}", count(number))
+}
+
+/// Returns a duration: `0.42 s`, `12.3 s`, `3 m 20 s`.
+pub(super) fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 10.0 {
+        format!("{seconds:.2} s")
+    } else if seconds < 120.0 {
+        format!("{seconds:.1} s")
+    } else {
+        format!("{} m {} s", duration.as_secs() / 60, duration.as_secs() % 60)
+    }
+}
+
+/// Returns how many bytes a second `bytes` in `duration` are, such as `88.1 MB/s`.
+pub(super) fn rate(bytes: u64, duration: Duration) -> String {
+    let milliseconds = duration.as_millis().max(1);
+    let rate = u128::from(bytes).saturating_mul(1000) / milliseconds;
+    format!("{}/s", self::bytes(u64::try_from(rate).unwrap_or(u64::MAX)))
+}
+
+/// Parses a size as people write it: `4096`, `64K`, `1.5GiB`; units are powers of 1,024.
+pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let refuse = || format!("{text:?} is not a size such as 4096, 64K or 1G");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let (_, unit) = text.split_at(digits.len());
+    let shift = match unit.to_ascii_lowercase().trim_end_matches("ib") {
+        "" | "b" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return Err(refuse()),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
+    let unit_bytes = 1_u64 << shift;
+    let whole: u64 = whole.parse().map_err(|_| refuse())?;
+    if fraction.is_empty() || fraction.len() > 6 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(refuse());
+    }
+    let parts: u64 = fraction.parse().map_err(|_| refuse())?;
+    let scale = 10_u128.pow(u32::try_from(fraction.len()).map_err(|_| refuse())?);
+    let extra = u128::from(unit_bytes) * u128::from(parts) / scale;
+    whole
+        .checked_mul(unit_bytes)
+        .and_then(|bytes| bytes.checked_add(u64::try_from(extra).ok()?))
+        .ok_or_else(refuse)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_in_powers_of_1024() {
+        for (text, bytes) in
+            [("0", 0), ("4096", 4096), ("64K", 65_536), ("64k", 65_536), ("64KiB", 65_536), ("1.5G", 3 << 29)]
+        {
+            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "K", "1.", ".5", "-1", "1X", "1 K", "99999999999T", "1.2.3", "1.1234567K"] {
+            assert!(parse_bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_and_rates_are_short() {
+        assert_eq!(duration(Duration::from_millis(420)), "0.42 s");
+        assert_eq!(duration(Duration::from_secs(200)), "3 m 20 s");
+        assert_eq!(rate(5_000_000, Duration::from_secs(2)), "2.50 MB/s");
+        assert_eq!(counted(1, "file"), "1 file");
+        assert_eq!(counted(70_114, "file"), "70,114 files");
+    }
+}

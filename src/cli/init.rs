@@ -1,0 +1,179 @@
+//! `yester init`: creates a store.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::Args;
+use serde_json::json;
+
+use super::context::Context;
+use super::credentials::{self, KeySource};
+use super::exit::{CommandError, ErrorKind};
+use super::location::Location;
+use super::{human, output};
+use crate::chunker::ChunkerParams;
+use crate::crypto::slot::{Credential, FileKey};
+use crate::repo::Repository;
+use crate::repo::open::CreateOptions;
+use crate::store::StoreErrorKind;
+use crate::store::local::LocalStore;
+
+/// Create a store
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Asks for a passphrase twice, or takes it from the environment, and prints a recovery key once.
+With --key-file, that file opens the store too; it is made where there is none.
+
+Example:
+  yester init /srv/backup --key-file /root/yester.key")]
+pub(super) struct InitArgs {
+    /// Where the store is to be: an empty or absent directory [default: --store]
+    #[arg(value_name = "STORE")]
+    place: Option<OsString>,
+    /// Let everyone read the store who can read its files
+    #[arg(long, conflicts_with = "key_file")]
+    no_encryption: bool,
+    /// Average size of a chunk: a power of two from 4K to 1M
+    #[arg(long, value_name = "SIZE", value_parser = parse_chunk_size, default_value = "256K")]
+    chunk_size: u32,
+}
+
+/// Creates a store.
+pub(super) fn run(context: &Context, args: InitArgs) -> Result<(), CommandError> {
+    let location = match &args.place {
+        Some(place) => Location::parse(place)?,
+        None => context.location()?,
+    };
+    refuse_used_directory(&location)?;
+    let credentials =
+        if args.no_encryption { refuse_secrets()? } else { new_credentials(context.key_file())? };
+    let store = LocalStore::create(location.path()).map_err(|error| match error.kind() {
+        StoreErrorKind::NotFound => {
+            CommandError::new(ErrorKind::Failed, error).hint("its parent directory must exist")
+        }
+        _ => CommandError::from(error),
+    })?;
+    let options = CreateOptions { credentials, chunker: chunker_params(args.chunk_size) };
+    let recovery = Repository::create(&store, &options)?;
+    context.tell(&format!("created a store at {location}"));
+    match recovery {
+        Some(key) => announce_recovery_key(context, &location, &key),
+        None => {
+            context.tell("it is NOT encrypted: whoever can read its files can read the backups");
+            if context.json() { print_document(&location, None) } else { Ok(()) }
+        }
+    }
+}
+
+/// A store does not share its directory. What an `init` that broke off left behind is no obstacle.
+fn refuse_used_directory(location: &Location) -> Result<(), CommandError> {
+    let Ok(entries) = std::fs::read_dir(location.path()) else { return Ok(()) };
+    let ours = ["config", "keys", "tmp", "lost+found"];
+    let stranger =
+        entries.flatten().map(|entry| entry.file_name()).find(|name| !ours.iter().any(|own| name == own));
+    // Where there is a store already, the library says so.
+    if stranger.is_none() || location.path().join("config").is_dir() {
+        return Ok(());
+    }
+    Err(CommandError::message(
+        ErrorKind::Failed,
+        format!("cannot create a store at {location}: the directory is not empty"),
+    )
+    .hint("choose a new or an empty directory"))
+}
+
+fn announce_recovery_key(context: &Context, location: &Location, key: &FileKey) -> Result<(), CommandError> {
+    let text = key.to_text();
+    if context.json() {
+        return print_document(location, Some(&text));
+    }
+    context.tell("");
+    context.tell(
+        "This recovery key opens the store if the passphrase or key file is lost. It is shown only now;",
+    );
+    context.tell(
+        "keep it on paper or in a password manager, away from the store. Without passphrase, key file and",
+    );
+    context.tell("recovery key nobody can read the backups.");
+    context.tell("");
+    output::print(&format!("{}\n", text.as_str()))
+}
+
+fn print_document(location: &Location, recovery_key: Option<&str>) -> Result<(), CommandError> {
+    output::print_json(&json!({ "store": location.to_string(), "recovery_key": recovery_key }))
+}
+
+fn refuse_secrets() -> Result<Vec<Credential>, CommandError> {
+    match KeySource::find(None).configured() {
+        None => Ok(Vec::new()),
+        Some(configured) => {
+            Err(CommandError::usage(format!("--no-encryption was given, but {configured} is set"))
+                .hint("a plain store could not be opened where a passphrase is configured; unset it first"))
+        }
+    }
+}
+
+/// Collects what is to open the new store: a passphrase, a key file, or both.
+fn new_credentials(key_file: Option<&Path>) -> Result<Vec<Credential>, CommandError> {
+    let mut credentials = Vec::new();
+    let source = KeySource::find(None);
+    match (&source, key_file) {
+        // A machine that has a key file needs no passphrase; people without one are asked for it.
+        (KeySource::Prompt, Some(_)) if !credentials::can_prompt() => {}
+        (KeySource::Prompt, _) => credentials.extend(new_passphrase(key_file.is_some())?),
+        _ => credentials.push(Credential::Passphrase(source.passphrase("passphrase")?)),
+    }
+    if let Some(path) = key_file {
+        let key = if path.exists() {
+            credentials::read_key_file(path)?
+        } else {
+            credentials::create_key_file(path)?
+        };
+        credentials.push(Credential::FileKey(key));
+    }
+    Ok(credentials)
+}
+
+/// Asks for a new passphrase twice. An empty one is refused, or means none where a key file was given.
+fn new_passphrase(has_key_file: bool) -> Result<Option<Credential>, CommandError> {
+    let question =
+        if has_key_file { "new passphrase (empty for none besides the key file)" } else { "new passphrase" };
+    let first = credentials::prompt(question)?;
+    if first.is_empty() && has_key_file {
+        return Ok(None);
+    }
+    if first.is_empty() {
+        return Err(CommandError::usage("the passphrase is empty")
+            .hint("give one, or --no-encryption for a store that everyone may read"));
+    }
+    if *first != *credentials::prompt("the same again")? {
+        return Err(CommandError::message(ErrorKind::Failed, "the two passphrases are not the same"));
+    }
+    Ok(Some(Credential::Passphrase(first)))
+}
+
+fn parse_chunk_size(text: &str) -> Result<u32, String> {
+    let bytes = human::parse_bytes(text)?;
+    u32::try_from(bytes)
+        .ok()
+        .filter(|bytes| bytes.is_power_of_two() && (4 << 10..=1 << 20).contains(bytes))
+        .ok_or_else(|| "a power of two from 4K to 1M".to_owned())
+}
+
+/// A quarter of the average at least, four times it at most.
+fn chunker_params(average_bytes: u32) -> ChunkerParams {
+    ChunkerParams { min_bytes: average_bytes / 4, average_bytes, max_bytes: average_bytes.saturating_mul(4) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_chunk_size_is_that_of_the_format() {
+        assert_eq!(chunker_params(parse_chunk_size("256K").unwrap()), ChunkerParams::DEFAULT);
+        for bad in ["0", "100K", "2K", "2M", "x"] {
+            assert!(parse_chunk_size(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The command line: one file a command, its arguments and its function.
+//!
+//! Owns everything that touches terminal, environment and process: where the store and its key come from, what is
+//! printed, and exit codes. What the commands do is owned by `ops`, `vfs` and `fuse`.
+
+mod background;
+mod cat;
+mod context;
+mod credentials;
+mod exit;
+mod folders;
+mod human;
+mod ingest;
+mod init;
+mod location;
+mod logging;
+mod ls;
+mod mount;
+mod output;
+mod progress;
+mod record;
+mod restore;
+mod snapshots;
+mod umount;
+mod verify;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use context::{Context, GlobalArgs};
+use exit::CommandError;
+
+/// Versioned backups that mount. Mount yesterday.
+#[derive(Debug, Parser)]
+#[command(name = "yester", version, max_term_width = 100, propagate_version = false)]
+#[command(subcommand_required = true, arg_required_else_help = true, after_help = exit::HELP)]
+struct Cli {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Init(init::InitArgs),
+    Ingest(ingest::IngestArgs),
+    Snapshots(snapshots::SnapshotsArgs),
+    Ls(ls::LsArgs),
+    Cat(cat::CatArgs),
+    Restore(restore::RestoreArgs),
+    Mount(mount::MountArgs),
+    Umount(umount::UmountArgs),
+    Verify(verify::VerifyArgs),
+}
+
+/// Runs one command line, the program's name first, and returns its exit code.
+///
+/// Errors are printed to standard error here, once, with what to do about them.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed standard output leaves nobody to tell.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { exit::ErrorKind::Usage.code() } else { 0 });
+        }
+    };
+    logging::start(&cli.global);
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(),
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<(), CommandError> {
+    let context = Context::new(cli.global)?;
+    match cli.command {
+        Command::Init(args) => init::run(&context, args),
+        Command::Ingest(args) => ingest::run(&context, args),
+        Command::Snapshots(args) => snapshots::run(&context, &args),
+        Command::Ls(args) => ls::run(&context, &args),
+        Command::Cat(args) => cat::run(&context, &args),
+        Command::Restore(args) => restore::run(&context, &args),
+        Command::Mount(args) => mount::run(&context, &args),
+        Command::Umount(args) => umount::run(&context, &args),
+        Command::Verify(args) => verify::run(&context, &args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,49 @@
+//! Records runs in the journal of this host.
+//!
+//! A journal that cannot be written is no reason to go without a backup: it is reported, and the run goes on.
+
+use super::context::Context;
+use super::output;
+use crate::id::StoreId;
+use crate::journal::{Journal, JournalError, RunEnd, RunId};
+
+/// File name of the journal in the state folder.
+const FILE_NAME: &str = "journal.sqlite";
+
+/// A run that has begun.
+pub(super) struct Record {
+    begun: Option<(Journal, RunId)>,
+}
+
+impl Record {
+    /// Records that a run begins.
+    pub(super) fn begin(context: &Context, store: StoreId, operation: &str, source: &str) -> Self {
+        let begin = || -> Result<(Journal, RunId), JournalError> {
+            let journal = Journal::open(&context.folders().state.join(FILE_NAME))?;
+            let run = journal.begin(store, operation, source)?;
+            Ok((journal, run))
+        };
+        let begun = begin().map_err(|error| complain(&error)).ok();
+        if let Some(aside) = begun.as_ref().and_then(|(journal, _)| journal.set_aside()) {
+            output::tell(&format!(
+                "the journal was damaged; it lies at {} now, and a new one begins",
+                aside.display()
+            ));
+        }
+        Self { begun }
+    }
+
+    /// Records how the run ended.
+    pub(super) fn finish(self, end: &RunEnd) {
+        if let Some((journal, run)) = self.begun
+            && let Err(error) = journal.finish(run, end)
+        {
+            complain(&error);
+        }
+    }
+}
+
+fn complain(error: &JournalError) {
+    let cause = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
+    output::tell(&format!("the run is missing in the journal: {error}{cause}"));
+}

@@ -1,0 +1,135 @@
+//! `yester snapshots`: lists the snapshots of a store.
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use super::context::Context;
+use super::exit::CommandError;
+use super::human;
+use super::output::{self, Align, Table, json_bytes};
+use crate::format::snapshot::{Completeness, Manifest, MarkState};
+use crate::path::escape;
+use crate::repo::snapshots::Snapshot;
+
+/// List the snapshots, oldest first
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  yester snapshots --source shop --json | jq '.[-1].id'")]
+pub(super) struct SnapshotsArgs {
+    /// Only those of this source
+    #[arg(long, value_name = "SOURCE")]
+    source: Option<String>,
+    /// Only those of this host
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    /// Only those with this tag; if repeated, with all of them
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+}
+
+/// Lists the snapshots.
+pub(super) fn run(context: &Context, args: &SnapshotsArgs) -> Result<(), CommandError> {
+    let repo = context.open()?;
+    let mut snapshots = repo.snapshots()?;
+    snapshots.retain(|snapshot| args.matches(&snapshot.manifest));
+    if context.json() {
+        let documents: Vec<_> = snapshots.iter().map(full_document).collect();
+        return output::print_json(&documents);
+    }
+    if snapshots.is_empty() {
+        context.tell("there are no such snapshots");
+        return Ok(());
+    }
+    output::print(&table(&snapshots))
+}
+
+impl SnapshotsArgs {
+    fn matches(&self, manifest: &Manifest) -> bool {
+        self.source.as_ref().is_none_or(|source| *source == manifest.source)
+            && self.host.as_ref().is_none_or(|host| *host == manifest.host)
+            && self.tags.iter().all(|tag| manifest.tags.contains(tag))
+    }
+}
+
+/// Returns what a snapshot is, as programs see it.
+pub(super) fn document(manifest: &Manifest) -> Map<String, Value> {
+    let totals = &manifest.totals;
+    let paths: Vec<Value> = manifest.paths.iter().map(|path| json_bytes(path)).collect();
+    let command =
+        manifest.command.as_ref().map(|words| words.iter().map(|word| json_bytes(word)).collect::<Vec<_>>());
+    let document = json!({
+        "id": manifest.id.hex(),
+        "time": manifest.time.to_string(),
+        "finished": manifest.finished.to_string(),
+        "source": manifest.source,
+        "host": manifest.host,
+        "tags": manifest.tags,
+        "paths": paths,
+        "command": command,
+        "state": state(manifest.completeness),
+        "files": totals.files,
+        "directories": totals.directories,
+        "others": totals.others,
+        "failed_files": totals.failed_files,
+        "bytes": totals.bytes,
+        "added_bytes": totals.added_bytes,
+        "stored_bytes": totals.stored_bytes,
+    });
+    match document {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+fn full_document(snapshot: &Snapshot) -> Map<String, Value> {
+    let mut map = document(&snapshot.manifest);
+    map.insert("mark".to_owned(), snapshot.mark.and_then(mark).into());
+    map
+}
+
+fn table(snapshots: &[Snapshot]) -> String {
+    let mut table = Table::new(&[
+        ("ID", Align::Left),
+        ("TIME", Align::Left),
+        ("SOURCE", Align::Left),
+        ("HOST", Align::Left),
+        ("FILES", Align::Right),
+        ("SIZE", Align::Right),
+        ("NEW", Align::Right),
+        ("STATE", Align::Left),
+        ("TAGS", Align::Left),
+    ]);
+    for snapshot in snapshots {
+        let manifest = &snapshot.manifest;
+        let states: Vec<&str> =
+            std::iter::once(state(manifest.completeness)).chain(snapshot.mark.and_then(mark)).collect();
+        table.push(vec![
+            manifest.id.short(),
+            human::time(manifest.time),
+            manifest.source.clone(),
+            escape(manifest.host.as_bytes()),
+            human::count(manifest.totals.files),
+            human::bytes(manifest.totals.bytes),
+            human::bytes(manifest.totals.added_bytes),
+            states.join(", "),
+            escape(manifest.tags.join(", ").as_bytes()),
+        ]);
+    }
+    table.render()
+}
+
+fn state(completeness: Completeness) -> &'static str {
+    match completeness {
+        Completeness::Complete => "complete",
+        Completeness::Partial => "partial",
+        Completeness::Suspicious => "suspicious",
+    }
+}
+
+fn mark(mark: MarkState) -> Option<&'static str> {
+    match mark {
+        MarkState::Forgotten => Some("forgotten"),
+        MarkState::Protected => Some("protected"),
+        MarkState::Accepted => Some("accepted"),
+        MarkState::Restored | MarkState::Unprotected => None,
+    }
+}
