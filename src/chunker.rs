@@ -92,14 +92,9 @@ impl ChunkerSetup {
         })
     }
 
-    /// Returns the length up to which a file is one chunk, whatever it holds.
-    #[must_use]
-    pub fn min_bytes(&self) -> usize {
-        self.min_bytes
-    }
-
     /// Cuts a whole file that lies in memory, without copying: the same chunks that [`Chunker`] makes of it.
-    pub fn split<'a>(&'a self, mut whole: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    #[cfg(test)]
+    fn split<'a>(&'a self, mut whole: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         std::iter::from_fn(move || {
             let (chunk, rest) = whole.split_at_checked(self.cut(whole))?;
             whole = rest;

@@ -119,10 +119,8 @@ impl Index {
     }
 
     /// Returns the pack of that id and its row.
-    ///
-    /// # Errors
-    /// Fails if the file cannot be read or is damaged.
-    pub fn pack_by_id(&self, id: &PackId) -> Result<Option<(PackRow, PackRecord)>, IndexError> {
+    #[cfg(test)]
+    pub(super) fn pack_by_id(&self, id: &PackId) -> Result<Option<(PackRow, PackRecord)>, IndexError> {
         self.pool.read(|connection| {
             let sql = format!("SELECT {PACK_COLUMNS} FROM packs WHERE pack_id = ?1 ORDER BY id LIMIT 1");
             connection

@@ -147,6 +147,9 @@ impl Repository {
         let spool = cache.join("spool");
         local::make_folder(&spool)?;
         let index = Arc::new(Index::open(&cache.join("index.sqlite"), config.store, &keys)?);
+        if index.was_rebuilt() {
+            tracing::info!("the local index could not be used and is made anew");
+        }
         let decoded = DecodedCache::new(options.cache_bytes);
         Ok(Self { store, config, keys, writer, chunker: Arc::new(chunker), index, decoded, spool })
     }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::format::content::{Content, ContentItem};
@@ -16,6 +16,8 @@ use crate::progress::{Event, Silent};
 use crate::repo::content::ContentReader;
 use crate::repo::testing::TestStore;
 use crate::repo::tree::Node;
+use crate::store::fault::{Fault, FaultStore, Operation};
+use crate::store::{ObjectStore, StoreErrorKind};
 
 /// A store and a folder to back up.
 struct Setting {
@@ -256,6 +258,40 @@ fn a_folder_that_is_left_out_is_not_entered() {
     let stats = ingest(&repo, Input::Paths(vec![setting.path("")]), &options, &Silent).unwrap();
     assert!(entry(&repo, &stats, &setting.path("store")).is_none());
     assert_eq!(stats.manifest.totals.files, 1);
+}
+
+#[test]
+fn a_path_inside_a_folder_that_is_left_out_is_refused() {
+    let setting = Setting::new();
+    fs::create_dir_all(setting.path("store/packs")).unwrap();
+    let repo = setting.test.open();
+    for given in ["store", "store/packs"] {
+        let options = IngestOptions { left_out: vec![setting.path("store")], ..options() };
+        let refused = ingest(&repo, Input::Paths(vec![setting.path(given)]), &options, &Silent);
+        assert!(matches!(refused, Err(IngestError::Path { .. })), "{given}");
+    }
+    assert_eq!(repo.snapshots().unwrap().len(), 0);
+}
+
+/// Many readers meet the end of the session; the error to tell is the one that ended it.
+#[test]
+fn a_store_that_fills_up_is_named_as_the_cause() {
+    let setting = Setting::new();
+    for number in 0..40 {
+        let mut bytes = vec![0; 60_000];
+        blake3::Hasher::new().update(&[number]).finalize_xof().fill(&mut bytes);
+        setting.write(&format!("file-{number}"), &bytes);
+    }
+    let faulty = Arc::new(FaultStore::new(Arc::clone(&setting.test.store) as Arc<dyn ObjectStore>));
+    let repo = setting.test.open_through(Arc::clone(&faulty) as Arc<dyn ObjectStore>);
+    faulty.script(|call| {
+        let is_pack = call.operation == Operation::Create && call.object.starts_with("packs/");
+        is_pack.then_some(Fault::Fail(StoreErrorKind::Full))
+    });
+    let failed = ingest(&repo, Input::Paths(vec![setting.path("")]), &options(), &Silent);
+    let Err(IngestError::Repo(RepoError::Store(error))) = failed else { panic!("{failed:?}") };
+    assert_eq!(error.kind(), StoreErrorKind::Full);
+    assert_eq!(repo.snapshots().unwrap().len(), 0);
 }
 
 #[test]

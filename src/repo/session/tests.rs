@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::*;
-use crate::format::snapshot::{Completeness, SnapshotTotals};
+use crate::format::snapshot::{Completeness, Mark, MarkState, SnapshotTotals};
 use crate::format::tree::{Attributes, TreeBuilder};
 use crate::repo::testing::TestStore;
 use crate::store::StoreErrorKind;
@@ -197,4 +197,34 @@ fn a_damaged_frame_never_reaches_a_reader() {
     }
     faulty.clear_script();
     assert_eq!(&*cold.chunk(ChunkKind::Data, &id).unwrap(), noise(1, 100_000).as_slice());
+}
+
+#[test]
+fn a_chunk_that_cannot_be_read_is_stored_again() {
+    let test = TestStore::new();
+    let repo = test.open();
+    let first = SessionWriter::open(&repo, SessionOptions::new("test")).unwrap();
+    let id = first.add(ChunkKind::List, b"a node").unwrap();
+    first.abandon().unwrap();
+    let second = SessionWriter::open(&repo, SessionOptions::new("test")).unwrap();
+    assert!(second.contains(&id).unwrap());
+    second.distrust(id);
+    assert!(!second.contains(&id).unwrap());
+    assert_eq!(second.add(ChunkKind::List, b"a node").unwrap(), id);
+    assert!(second.contains(&id).unwrap());
+    assert_eq!(second.abandon().unwrap().new_chunks, 1);
+}
+
+#[test]
+fn a_mark_that_does_not_open_hides_none_below_it() {
+    let test = TestStore::new();
+    let repo = test.open();
+    let session = SessionWriter::open(&repo, SessionOptions::new("test")).unwrap();
+    let prepared = manifest(&session, &repo);
+    let (committed, _) = session.commit(prepared).unwrap();
+    let forgotten = Mark { time: committed.time, state: MarkState::Forgotten };
+    let sealed = forgotten.seal(committed.id, 0, repo.keys(), repo.writer()).unwrap();
+    test.store.create(&ObjectKey::mark(committed.id, 0), Payload::Bytes(&sealed)).unwrap();
+    test.store.create(&ObjectKey::mark(committed.id, 9), Payload::Bytes(b"rubbish")).unwrap();
+    assert!(repo.snapshots().unwrap().is_empty());
 }
