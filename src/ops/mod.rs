@@ -2,5 +2,6 @@
 
 pub mod ingest;
 pub mod list;
+pub mod patterns;
 pub mod restore;
 pub mod verify;
