@@ -1,7 +1,12 @@
 //! What the commands do, as library calls: options in, statistics out, progress to whoever listens.
 
+pub mod compare;
+pub mod diff;
+pub mod find;
+pub mod history;
 pub mod ingest;
 pub mod list;
 pub mod patterns;
 pub mod restore;
 pub mod verify;
+pub mod versions;

@@ -11,6 +11,8 @@ use crate::id::ChunkId;
 use crate::path::{Name, TreePath};
 
 /// The entries of one directory in order, read page by page.
+///
+/// A page that is damaged yields an error, and the entries behind it may follow; any other error is the last item.
 pub struct TreeReader<'a> {
     repo: &'a Repository,
     /// Pages that were not read yet, the next one last, each with the level it must have.
@@ -66,8 +68,10 @@ impl Iterator for TreeReader<'_> {
             }
             let (page, level) = self.ahead.pop()?;
             if let Err(error) = self.advance(&page, level) {
-                self.ahead.clear();
                 self.current = None;
+                if !error.is_damage() {
+                    self.ahead.clear();
+                }
                 return Some(Err(error));
             }
         }
