@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::crypto::hash::ChunkKind;
 use crate::format::content::{Content, ContentItem};
 use crate::format::tree::{Entry, EntryKind, TreeRef};
+use crate::id::ChunkId;
 use crate::path::TreePath;
 use crate::repo::content::ContentReader;
 use crate::repo::read::Chunk;
@@ -26,7 +27,7 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 #[derive(Debug, thiserror::Error)]
 pub enum ListError {
     /// The snapshot holds no such path.
-    #[error("the snapshot holds no {path}, only {nearest}")]
+    #[error("the snapshot holds no {path}{}", describe_nearest(nearest))]
     NotFound {
         /// What was asked for.
         path: TreePath,
@@ -122,6 +123,13 @@ pub fn list<'a>(
     Ok(lister)
 }
 
+impl Lister<'_> {
+    /// Leaves out what is below the entry that came last.
+    pub fn skip_below(&mut self) {
+        self.unopened = None;
+    }
+}
+
 impl Iterator for Lister<'_> {
     type Item = Result<(TreePath, Entry), ListError>;
 
@@ -213,6 +221,22 @@ pub(super) fn for_each_piece<E: From<RepoError>>(
     range: Range<u64>,
     visit: &mut dyn FnMut(u64, PieceBytes) -> Result<(), E>,
 ) -> Result<(), E> {
+    for_each_item(repo, reader, range, &mut |start, item| {
+        let bytes = match item {
+            ContentItem::Hole(length) => PieceBytes::Hole(length),
+            ContentItem::Data(id, length) => PieceBytes::Data(read_chunk(repo, &id, length)?),
+        };
+        visit(start, bytes)
+    })
+}
+
+/// Visits what [`for_each_piece`] does without reading the pieces: only a gap or an overlap is damage.
+pub(super) fn for_each_item<E: From<RepoError>>(
+    repo: &Repository,
+    reader: &ContentReader,
+    range: Range<u64>,
+    visit: &mut dyn FnMut(u64, ContentItem) -> Result<(), E>,
+) -> Result<(), E> {
     let mut offset = range.start;
     while offset < range.end {
         let piece = repo_piece(repo, reader, offset)?;
@@ -225,21 +249,17 @@ pub(super) fn for_each_piece<E: From<RepoError>>(
         };
         // A piece that begins before the range belongs to whoever has the range before.
         if start >= range.start {
-            let bytes = match piece.item {
-                ContentItem::Hole(length) => PieceBytes::Hole(length),
-                ContentItem::Data(id, length) => {
-                    let chunk = repo.chunk(ChunkKind::Data, &id)?;
-                    if chunk.len() as u64 != u64::from(length) {
-                        return Err(bad_content().into());
-                    }
-                    PieceBytes::Data(chunk)
-                }
-            };
-            visit(start, bytes)?;
+            visit(start, piece.item)?;
         }
         offset = end;
     }
     Ok(())
+}
+
+/// Reads a chunk of a file, which must have the length that the list of pieces says.
+pub(super) fn read_chunk(repo: &Repository, id: &ChunkId, length: u32) -> Result<Chunk, RepoError> {
+    let chunk = repo.chunk(ChunkKind::Data, id)?;
+    if chunk.len() as u64 == u64::from(length) { Ok(chunk) } else { Err(bad_content()) }
 }
 
 fn repo_piece(
@@ -270,6 +290,10 @@ fn find(repo: &Repository, snapshot: &Snapshot, path: &TreePath) -> Result<Node,
         }
     }
     Err(ListError::NotFound { path: path.clone(), nearest })
+}
+
+fn describe_nearest(nearest: &TreePath) -> String {
+    if nearest.is_root() { String::new() } else { format!(", only {nearest}") }
 }
 
 fn kind_words(kind: &EntryKind) -> &'static str {
@@ -326,7 +350,8 @@ fn write_pieces(
     Ok(written)
 }
 
-fn write_zeros(output: &mut dyn Write, mut length: u64) -> io::Result<()> {
+/// Writes so many zeros.
+pub(super) fn write_zeros(output: &mut dyn Write, mut length: u64) -> io::Result<()> {
     while length > 0 {
         let part = usize::try_from(length).unwrap_or(usize::MAX).min(ZEROS.len());
         output.write_all(ZEROS.get(..part).unwrap_or(&ZEROS))?;
@@ -414,7 +439,7 @@ mod tests {
         assert!(matches!(error, ListError::Damaged { .. }), "{error}");
         assert!(content.starts_with(&output), "wrong bytes were written");
 
-        let missing = crate::id::ChunkId::from_bytes([0; 32]);
+        let missing = ChunkId::from_bytes([0; 32]);
         let missing = TreeRef { page: missing, ..snapshot.manifest.root };
         let mut lister = list(&fixture.repo, &snapshot, &path("/"), Recursion::All).unwrap();
         assert!(lister.next().unwrap().is_ok());

@@ -2,6 +2,7 @@
 
 pub mod compare;
 pub mod diff;
+pub mod export;
 pub mod find;
 pub mod history;
 pub mod ingest;
