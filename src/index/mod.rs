@@ -20,6 +20,7 @@ mod rows;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod totals;
 
 use std::path::Path;
 
@@ -33,6 +34,7 @@ use crate::format::tree::Time;
 use crate::id::{PackId, StoreId};
 
 pub use error::IndexError;
+pub use totals::{FrameSums, IndexTotals, Sum};
 
 /// Row number of a pack in this index; meaningless elsewhere.
 ///

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use proptest::prelude::{Strategy, any, prop_assert_eq, prop_oneof, proptest};
-use proptest::test_runner::TestCaseError;
+use proptest::test_runner::{Config as ProptestConfig, TestCaseError};
 
 use super::*;
 use crate::crypto::hash::ChunkKind;
@@ -516,4 +516,66 @@ proptest! {
         index.remember_files("h/s", &[(b"etc".to_vec(), files.clone().into_iter().collect())]).unwrap();
         prop_assert_eq!(index.known_files("h/s", b"etc").unwrap(), files);
     }
+}
+
+proptest! {
+    // Every case has a file of its own.
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn totals_count_every_pack_once_and_every_chunk_where_it_lies(
+        packs in proptest::collection::vec(
+            proptest::collection::vec(proptest::collection::btree_set(0..40_u64, 1..6), 1..4), 1..6),
+        objects in proptest::collection::vec(proptest::collection::vec(any::<proptest::sample::Index>(), 1..4), 1..5),
+    ) {
+        let packs: Vec<Vec<Vec<u64>>> = packs
+            .into_iter()
+            .map(|frames| frames.into_iter().map(|chunks| chunks.into_iter().collect()).collect())
+            .collect();
+        let folder = Folder::new();
+        let index = folder.open();
+        let mut known = BTreeSet::new();
+        for (number, choices) in objects.iter().enumerate() {
+            let named: BTreeSet<_> = choices.iter().map(|choice| choice.get(&packs).clone()).collect();
+            let named: Vec<_> = named.into_iter().collect();
+            index.apply(&format!("index/a.{number}"), &object(&named)).unwrap();
+            known.extend(named);
+        }
+        let mut expected = IndexTotals::default();
+        let mut seen = BTreeSet::new();
+        for frames in &known {
+            expected.data_packs.add(1 << 20);
+            for chunks in frames {
+                expected.base_frames.count += 1;
+                expected.base_frames.stored_bytes += 100 + chunks.len() as u64;
+                for number in chunks {
+                    let bytes = u64::from(length(*number));
+                    expected.base_frames.plain_bytes += bytes;
+                    expected.data_chunks.add(bytes);
+                    if !seen.insert(*number) {
+                        expected.duplicate_data_chunks.add(bytes);
+                    }
+                }
+            }
+        }
+        prop_assert_eq!(index.totals().unwrap(), expected);
+    }
+}
+
+#[test]
+fn totals_know_deltas_and_metadata_apart() {
+    let folder = Folder::new();
+    let index = folder.open();
+    assert_eq!(index.totals().unwrap(), IndexTotals::default());
+    let mut object = object(&[vec![vec![1, 2]], vec![vec![3]]]);
+    object.packs[0].directory.frames[0].encoding = Encoding::Delta { base: FrameId::from_bytes(id(9)) };
+    object.packs[1].kind = ObjectKind::TreePack;
+    object.packs[1].directory.frames[0].chunks[0].kind = ChunkKind::List;
+    index.apply("index/a.0", &object).unwrap();
+    let totals = index.totals().unwrap();
+    let delta = FrameSums { count: 1, plain_bytes: (length(1) + length(2)).into(), stored_bytes: 102 };
+    assert_eq!(totals.delta_frames, delta);
+    assert_eq!((totals.base_frames.count, totals.base_frames.plain_bytes), (1, length(3).into()));
+    assert_eq!(totals.tree_chunks, Sum { count: 1, bytes: length(3).into() });
+    assert_eq!((totals.tree_packs.count, totals.data_packs.count), (1, 1));
 }

@@ -9,5 +9,6 @@ pub mod ingest;
 pub mod list;
 pub mod patterns;
 pub mod restore;
+pub mod stats;
 pub mod verify;
 pub mod versions;
