@@ -22,6 +22,13 @@ pub enum Event<'a> {
     },
     /// Work on this path (raw bytes) begins.
     Working(&'a [u8]),
+    /// This path (raw bytes) is left out, for the reason given.
+    LeftOut {
+        /// The path.
+        path: &'a [u8],
+        /// The reason, in words.
+        why: &'a str,
+    },
     /// Something went wrong that does not stop the operation, as one sentence for people.
     Warning(&'a str),
 }

@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, ValueHint};
 
-use super::credentials::KeySource;
+use super::credentials::{self, KeySource};
 use super::exit::{CommandError, ErrorKind};
 use super::folders::local_folders;
 use super::location::Location;
@@ -19,6 +19,10 @@ use crate::repo::open::{LocalFolders, OpenOptions};
 use crate::repo::{RepoError, Repository};
 use crate::store::local::LocalStore;
 use crate::store::{ObjectStore, StoreErrorKind};
+
+/// The variables that stand for the two options that every run needs.
+const STORE: &str = "YESTER_STORE";
+const KEY_FILE: &str = "YESTER_KEY_FILE";
 
 /// How often a person may mistype the passphrase.
 const PROMPT_ATTEMPTS: usize = 3;
@@ -34,11 +38,11 @@ pub(super) enum LogFormat {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(super) struct GlobalArgs {
-    /// The store: a directory or a file:// URL
-    #[arg(long, global = true, env = "YESTER_STORE", value_name = "STORE")]
+    /// The store: a directory or a file:// URL [env: YESTER_STORE]
+    #[arg(long, global = true, value_name = "STORE", value_hint = ValueHint::DirPath)]
     pub(super) store: Option<OsString>,
-    /// Open the store with the key in this file
-    #[arg(long, global = true, env = "YESTER_KEY_FILE", value_name = "FILE")]
+    /// Open the store with the key in this file [env: YESTER_KEY_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
     pub(super) key_file: Option<PathBuf>,
     /// Answer with one JSON document
     #[arg(long, global = true)]
@@ -71,14 +75,23 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// Takes over the global options.
-    pub(super) fn new(global: GlobalArgs) -> Result<Self, CommandError> {
+    /// Takes over the global options, and what the environment says where they are absent.
+    pub(super) fn new(mut global: GlobalArgs) -> Result<Self, CommandError> {
+        // Read here rather than by clap: an empty variable is none, and its usage messages name what was typed alone.
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        global.store = global.store.or_else(|| variable(STORE));
+        global.key_file = global.key_file.or_else(|| variable(KEY_FILE).map(PathBuf::from));
         Ok(Self { global, folders: local_folders()? })
     }
 
     /// Tells whether the answer is to be JSON.
     pub(super) fn json(&self) -> bool {
         self.global.json
+    }
+
+    /// Tells whether people want to hear more.
+    pub(super) fn verbose(&self) -> bool {
+        self.global.verbose > 0
     }
 
     /// Returns the zstd level.
@@ -112,7 +125,7 @@ impl Context {
     /// Returns where the store is.
     pub(super) fn location(&self) -> Result<Location, CommandError> {
         let text = self.global.store.as_deref().ok_or_else(|| {
-            CommandError::usage("no store was given").hint("give --store STORE or set YESTER_STORE")
+            CommandError::usage("no store was given").hint(format!("give --store STORE or set {STORE}"))
         })?;
         Location::parse(text)
     }
@@ -148,10 +161,21 @@ impl Context {
         let attempts = if configured.is_none() { PROMPT_ATTEMPTS } else { 1 };
         let mut attempt = 1;
         let repo = loop {
-            match self.try_open(location, ask) {
-                Err(error) if error.kind() == ErrorKind::WrongKey && attempt < attempts => {
+            let mut answered = false;
+            let opened = self.try_open(location, &mut || ask().inspect(|_| answered = true));
+            match opened {
+                // Where nobody could be asked, asking again is of no use.
+                Err(error)
+                    if error.kind() == ErrorKind::WrongKey
+                        && attempt < attempts
+                        && (answered || credentials::can_prompt()) =>
+                {
                     attempt += 1;
                     output::tell("wrong passphrase, try again");
+                }
+                Err(error) if error.kind() == ErrorKind::WrongKey => {
+                    let tried = configured.filter(|_| answered);
+                    return Err(error.hints(tried.map(|configured| format!("this was tried: {configured}"))));
                 }
                 other => break other?,
             }
@@ -193,6 +217,9 @@ impl Context {
         });
         match (opened, failed_to_ask) {
             (Err(_), Some(error)) => Err(error),
+            (Err(error @ RepoError::Store(_)), _) => {
+                Err(CommandError::from(error).context(format!("cannot open the store at {location}")))
+            }
             (opened, _) => opened.map_err(CommandError::from),
         }
     }

@@ -97,7 +97,12 @@ fn credential_of(text: Zeroizing<String>) -> Result<Credential, CommandError> {
 
 /// Reads the key of a key file.
 pub(super) fn read_key_file(path: &Path) -> Result<FileKey, CommandError> {
-    let text = first_line(&read_secret(path)?)?;
+    let bytes = read_secret(path).map_err(|error| {
+        error
+            .hint("--key-file and YESTER_KEY_FILE name it; without them a passphrase is asked for")
+            .hint("the recovery key that `yester init` printed works as a passphrase")
+    })?;
+    let text = first_line(&bytes)?;
     FileKey::parse(&text).map_err(|source| {
         let source =
             anyhow::Error::new(source).context(format!("cannot use the key file {}", path.display()));
@@ -168,7 +173,10 @@ pub(super) fn create_key_file(path: &Path) -> Result<FileKey, CommandError> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
 
-    let fail = |source| CommandError::io(format!("cannot create the key file {}", path.display()), source);
+    let fail = |source: std::io::Error| {
+        let hint = (source.kind() == std::io::ErrorKind::NotFound).then_some("its directory must exist");
+        CommandError::io(format!("cannot create the key file {}", path.display()), source).hints(hint)
+    };
     let key = FileKey::random().map_err(|source| CommandError::new(ErrorKind::Failed, source))?;
     let mut file =
         fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(fail)?;

@@ -3,7 +3,6 @@
 //! The one place where errors of the library are mapped to what scripts and people see.
 
 use std::io::Write;
-use std::process::ExitCode;
 
 use crate::crypto::CryptoError;
 use crate::ops::ingest::IngestError;
@@ -24,6 +23,21 @@ Example:
   yester init
   yester ingest /etc
   yester mount /mnt/yester";
+
+/// Every exit code with what it means, for the manual.
+pub(super) const CODES: [(u8, &str); 8] = [
+    (0, "Done."),
+    (1, "Failed. What is in the store already is as it was."),
+    (2, "Usage: the command line is wrong. Nothing was done."),
+    (
+        3,
+        "Done in part: some files could not be read or restored, changed meanwhile, or were kept. They are named.",
+    ),
+    (10, "There is no store there."),
+    (11, "Busy: somebody else is using what is needed."),
+    (12, "The passphrase or key is wrong or absent."),
+    (13, "Damage was found. It is named; `yester verify` says what it touches."),
+];
 
 /// What kind of failure ends a command; each has one exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +119,12 @@ impl CommandError {
         error
     }
 
+    /// Puts what was attempted before the causes.
+    pub(super) fn context(mut self, attempted: impl Into<String>) -> Self {
+        self.source = self.source.context(attempted.into());
+        self
+    }
+
     /// Adds what the user can do about it.
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
@@ -123,9 +143,9 @@ impl CommandError {
     }
 
     /// Prints the chain of causes and the hints to standard error, once, and returns the exit code.
-    pub(super) fn report(&self) -> ExitCode {
+    pub(super) fn report(&self) -> u8 {
         if let Exit::Silent(code) = self.exit {
-            return ExitCode::from(code);
+            return code;
         }
         let mut text = format!("yester: {:#}\n", self.source);
         for hint in &self.hints {
@@ -135,7 +155,7 @@ impl CommandError {
         }
         // Without a standard error there is only the exit code.
         let _ = std::io::stderr().lock().write_all(text.as_bytes());
-        ExitCode::from(self.kind.code())
+        self.kind.code()
     }
 }
 
@@ -159,14 +179,16 @@ fn store_error_kind(kind: StoreErrorKind) -> ErrorKind {
 
 fn store_error_hint(kind: StoreErrorKind) -> Option<&'static str> {
     match kind {
-        StoreErrorKind::NotAStore => Some("a store is a directory made by `yester init`"),
+        StoreErrorKind::NotAStore => Some("check --store: a store is a directory made by `yester init`"),
         StoreErrorKind::NotFound | StoreErrorKind::Truncated => {
             Some("run `yester verify` to learn which snapshots this touches")
         }
-        StoreErrorKind::Full => {
-            Some("nothing that was committed is lost; make room and run the same command again")
+        StoreErrorKind::Full => Some(
+            "nothing that was committed is lost; make room where the store is and run the same command again",
+        ),
+        StoreErrorKind::ReadOnly => {
+            Some("reading works: snapshots, ls, cat, find, log, diff, restore, export, mount, stats, verify")
         }
-        StoreErrorKind::ReadOnly => Some("reading works: snapshots, ls, cat, restore, mount, verify"),
         StoreErrorKind::Denied => Some("run as the user that owns the store, or give this user the right"),
         StoreErrorKind::Unavailable => None,
     }
@@ -219,8 +241,13 @@ fn repo_error_hint(error: &RepoError) -> Option<String> {
         RepoError::TooNew { .. } | RepoError::Collecting(_) => {
             "nothing was changed; install a newer yester and run it again"
         }
-        RepoError::NoSnapshot(_) | RepoError::AmbiguousSnapshot { .. } => {
-            "`yester snapshots` lists what there is; latest:SOURCE and the beginning of an id work too"
+        RepoError::NoSnapshot(_) => {
+            "`yester snapshots` lists what there is; latest:SOURCE or the first digits of an id name one"
+        }
+        RepoError::AmbiguousSnapshot { .. } => "give one of these names",
+        RepoError::StoreExists(_) => "use it as it is, or choose another directory; nothing was changed",
+        RepoError::Local { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            "make room there, or set CACHE_DIRECTORY to a folder on another file system"
         }
         RepoError::StaleIndex => "run the same command again",
         RepoError::Fenced { .. } => "run the same command again; what was written already is used again",
@@ -240,9 +267,16 @@ impl From<IngestError> for CommandError {
     fn from(error: IngestError) -> Self {
         let (kind, hint) = match &error {
             IngestError::Repo(below) => (repo_error_kind(below), repo_error_hint(below)),
+            IngestError::TooSmall { bytes: 0, .. } => {
+                (ErrorKind::Failed, Some("--min-size 0 keeps what is empty, too".to_owned()))
+            }
             IngestError::TooSmall { .. } => {
                 (ErrorKind::Failed, Some("--min-size says how little is still a backup".to_owned()))
             }
+            IngestError::OpenFiles { .. } => (
+                ErrorKind::Failed,
+                Some("each level of a deep tree takes one: allow more with `ulimit -n`".to_owned()),
+            ),
             _ => (ErrorKind::Failed, None),
         };
         Self::new(kind, error).hints(hint)
@@ -258,6 +292,17 @@ impl From<PathError> for CommandError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn help_and_manual_name_every_code() {
+        use ErrorKind::{Busy, Damaged, Failed, NoStore, Partial, Usage, WrongKey};
+
+        let listed = HELP.split("\n\n").next().unwrap_or_default().replace('\n', " ");
+        for kind in [Failed, Usage, Partial, NoStore, Busy, WrongKey, Damaged] {
+            assert!(listed.contains(&format!("{} ", kind.code())), "{kind:?} is not in the help text");
+            assert!(CODES.iter().any(|(code, _)| *code == kind.code()), "{kind:?} is not in the manual");
+        }
+    }
 
     #[test]
     fn codes_are_the_documented_ones() {

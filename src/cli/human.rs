@@ -59,10 +59,12 @@ pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
     let unit_bytes = 1_u64 << shift;
-    let whole: u64 = whole.parse().map_err(|_| refuse())?;
-    if fraction.is_empty() || fraction.len() > 6 || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+    // Without this check a plus sign would pass.
+    let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    if fraction.is_empty() || fraction.len() > 6 || !is_number(whole) || !is_number(fraction) {
         return Err(refuse());
     }
+    let whole: u64 = whole.parse().map_err(|_| refuse())?;
     let parts: u64 = fraction.parse().map_err(|_| refuse())?;
     let scale = 10_u128.pow(u32::try_from(fraction.len()).map_err(|_| refuse())?);
     let extra = u128::from(unit_bytes) * u128::from(parts) / scale;
@@ -83,7 +85,7 @@ mod tests {
         {
             assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
         }
-        for text in ["", "K", "1.", ".5", "-1", "1X", "1 K", "99999999999T", "1.2.3", "1.1234567K"] {
+        for text in ["", "K", "1.", ".5", "-1", "1X", "1 K", "99999999999T", "1.2.3", "1.1234567K", "+1"] {
             assert!(parse_bytes(text).is_err(), "{text}");
         }
     }

@@ -31,7 +31,7 @@ pub(super) struct InitArgs {
     #[arg(value_name = "STORE")]
     place: Option<OsString>,
     /// Let everyone read the store who can read its files
-    #[arg(long, conflicts_with = "key_file")]
+    #[arg(long)]
     no_encryption: bool,
     /// Average size of a chunk: a power of two from 4K to 1M
     #[arg(long, value_name = "SIZE", value_parser = parse_chunk_size, default_value = "256K")]
@@ -45,8 +45,11 @@ pub(super) fn run(context: &Context, args: InitArgs) -> Result<(), CommandError>
         None => context.location()?,
     };
     refuse_used_directory(&location)?;
-    let credentials =
-        if args.no_encryption { refuse_secrets()? } else { new_credentials(context.key_file())? };
+    let credentials = if args.no_encryption {
+        refuse_secrets(context.key_file())?
+    } else {
+        new_credentials(context.key_file())?
+    };
     let store = LocalStore::create(location.path()).map_err(|error| match error.kind() {
         StoreErrorKind::NotFound => {
             CommandError::new(ErrorKind::Failed, error).hint("its parent directory must exist")
@@ -103,12 +106,13 @@ fn print_document(location: &Location, recovery_key: Option<&str>) -> Result<(),
     output::print_json(&json!({ "store": location.to_string(), "recovery_key": recovery_key }))
 }
 
-fn refuse_secrets() -> Result<Vec<Credential>, CommandError> {
-    match KeySource::find(None).configured() {
+fn refuse_secrets(key_file: Option<&Path>) -> Result<Vec<Credential>, CommandError> {
+    match KeySource::find(key_file).configured() {
         None => Ok(Vec::new()),
         Some(configured) => {
-            Err(CommandError::usage(format!("--no-encryption was given, but {configured} is set"))
-                .hint("a plain store could not be opened where a passphrase is configured; unset it first"))
+            Err(CommandError::usage(format!("--no-encryption was given, and {configured} as well"))
+                .hint("a plain store is refused where a key is configured, so that nobody can put one in a store's place")
+                .hint("leave out --key-file, and unset YESTER_KEY_FILE and YESTER_PASSPHRASE, …_FILE and …_COMMAND"))
         }
     }
 }
@@ -120,6 +124,7 @@ fn new_credentials(key_file: Option<&Path>) -> Result<Vec<Credential>, CommandEr
     match (&source, key_file) {
         // A machine that has a key file needs no passphrase; people without one are asked for it.
         (KeySource::Prompt, Some(_)) if !credentials::can_prompt() => {}
+        (KeySource::Prompt, _) if !credentials::can_prompt() => return Err(no_secret()),
         (KeySource::Prompt, _) => credentials.extend(new_passphrase(key_file.is_some())?),
         _ => credentials.push(Credential::Passphrase(source.passphrase("passphrase")?)),
     }
@@ -132,6 +137,13 @@ fn new_credentials(key_file: Option<&Path>) -> Result<Vec<Credential>, CommandEr
         credentials.push(Credential::FileKey(key));
     }
     Ok(credentials)
+}
+
+fn no_secret() -> CommandError {
+    let message = "a new store needs a passphrase or a key file, and there is no terminal to ask at";
+    CommandError::message(ErrorKind::WrongKey, message)
+        .hint("give --key-file FILE, which is made where there is none, or set YESTER_PASSPHRASE_FILE")
+        .hint("or give --no-encryption, for a store that everyone may read who can read its files")
 }
 
 /// Asks for a new passphrase twice. An empty one is refused, or means none where a key file was given.

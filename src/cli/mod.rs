@@ -17,9 +17,12 @@ mod logging;
 mod ls;
 mod mount;
 mod output;
+mod patterns;
+mod process;
 mod progress;
 mod record;
 mod restore;
+mod select;
 mod snapshots;
 mod umount;
 mod verify;
@@ -71,7 +74,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     logging::start(&cli.global);
     match dispatch(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error.report(),
+        Err(error) => ExitCode::from(error.report()),
     }
 }
 

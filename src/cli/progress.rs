@@ -76,6 +76,10 @@ impl Progress for Reporter {
             }
             Event::Working(path) if !self.bar.is_hidden() => self.bar.set_message(escape(path)),
             Event::Working(_) => {}
+            Event::LeftOut { path, why } if tracing::enabled!(tracing::Level::INFO) => {
+                self.bar.suspend(|| tracing::info!("left out {}: {why}", escape(path)));
+            }
+            Event::LeftOut { .. } => {}
             Event::Warning(text) => self.bar.suspend(|| tracing::warn!("{text}")),
         }
     }

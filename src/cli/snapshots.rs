@@ -7,6 +7,7 @@ use super::context::Context;
 use super::exit::CommandError;
 use super::human;
 use super::output::{self, Align, Table, json_bytes};
+use super::select::SnapshotFilter;
 use crate::format::snapshot::{Completeness, Manifest, MarkState};
 use crate::path::escape;
 use crate::repo::snapshots::Snapshot;
@@ -15,39 +16,27 @@ use crate::repo::snapshots::Snapshot;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  yester snapshots --source shop --json | jq '.[-1].id'")]
 pub(super) struct SnapshotsArgs {
-    /// Only those of this source
-    #[arg(long, value_name = "SOURCE")]
-    source: Option<String>,
-    /// Only those of this host
-    #[arg(long, value_name = "HOST")]
-    host: Option<String>,
-    /// Only those with this tag; if repeated, with all of them
-    #[arg(long = "tag", value_name = "TAG")]
-    tags: Vec<String>,
+    #[command(flatten)]
+    filter: SnapshotFilter,
 }
 
 /// Lists the snapshots.
 pub(super) fn run(context: &Context, args: &SnapshotsArgs) -> Result<(), CommandError> {
     let repo = context.open()?;
     let mut snapshots = repo.snapshots()?;
-    snapshots.retain(|snapshot| args.matches(&snapshot.manifest));
+    snapshots.retain(|snapshot| args.filter.matches(&snapshot.manifest));
     if context.json() {
         let documents: Vec<_> = snapshots.iter().map(full_document).collect();
         return output::print_json(&documents);
     }
     if snapshots.is_empty() {
-        context.tell("there are no such snapshots");
+        context.tell(&match repo.snapshots()?.len() {
+            0 => "there are no snapshots yet; `yester ingest` makes them".to_owned(),
+            all => format!("none of the {all} snapshots here is like that; without options all are listed"),
+        });
         return Ok(());
     }
     output::print(&table(&snapshots))
-}
-
-impl SnapshotsArgs {
-    fn matches(&self, manifest: &Manifest) -> bool {
-        self.source.as_ref().is_none_or(|source| *source == manifest.source)
-            && self.host.as_ref().is_none_or(|host| *host == manifest.host)
-            && self.tags.iter().all(|tag| manifest.tags.contains(tag))
-    }
 }
 
 /// Returns what a snapshot is, as programs see it.

@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use argon2::{Algorithm, Argon2, Params, Version};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use data_encoding::BASE32_NOPAD;
+use data_encoding::{BASE32_NOPAD, DecodeKind};
 use zeroize::Zeroizing;
 
 use super::secrets::RootSecret;
@@ -50,9 +50,11 @@ impl FileKey {
             let found = digits.chars().count();
             return Err(CryptoError::NotAKey(format!("{found} characters where {expected} belong")));
         }
-        let bytes = BASE32_NOPAD
-            .decode(digits.as_bytes())
-            .map_err(|_| CryptoError::NotAKey("it holds a character other than A to Z and 2 to 7".into()))?;
+        let bytes = BASE32_NOPAD.decode(digits.as_bytes()).map_err(|error| match error.kind {
+            // The bits of it that carry nothing must be zero.
+            DecodeKind::Trailing => CryptoError::NotAKey("its last character was mistyped".into()),
+            _ => CryptoError::NotAKey("it holds a character other than A to Z and 2 to 7".into()),
+        })?;
         let bytes = Zeroizing::new(bytes);
         match bytes.split_first_chunk::<32>() {
             Some((key, sum)) if *sum == checksum(key) => Ok(Self(Zeroizing::new(*key))),
@@ -475,6 +477,7 @@ mod tests {
         assert!(why(&text[..text.len() - 1]).contains("57 characters where 58 belong"));
         assert!(why(&text.replacen("-A", "-8", 1)).contains("a character other than A to Z and 2 to 7"));
         assert!(why(&text.replacen("-A", "-B", 1)).contains("mistyped"));
+        assert!(why(&text.replacen("-JK4", "-JK5", 1)).contains("its last character was mistyped"));
         assert!(why(&text.replacen("-A", "-é", 1)).contains("a character other than"));
     }
 

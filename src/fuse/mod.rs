@@ -22,6 +22,7 @@ use signal_hook::iterator::Signals;
 use crate::vfs::Vfs;
 use adapter::Adapter;
 
+pub use mountinfo::list_mounts;
 pub use unmount::{UnmountOutcome, unmount_path};
 
 /// Subtype of the mounts, as in `fuse.yester`.

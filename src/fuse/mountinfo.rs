@@ -7,6 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::ops::ingest::exclude::MountPoint;
+
 /// The device number of a mounted file system: two mounts never share one at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Device {
@@ -40,6 +42,19 @@ pub(super) struct Mount {
 pub(super) fn find(mountpoint: &Path) -> io::Result<Option<Mount>> {
     let table = std::fs::read("/proc/self/mountinfo")?;
     Ok(parse(&table).filter(|mount| mount.mountpoint == mountpoint).last())
+}
+
+/// Returns everything that is mounted; where several lie on top of each other, the topmost comes last.
+///
+/// # Errors
+/// Fails if `/proc` cannot be read.
+pub fn list_mounts() -> io::Result<Vec<MountPoint>> {
+    let table = std::fs::read("/proc/self/mountinfo")?;
+    let mounts = parse(&table).map(|mount| MountPoint {
+        path: mount.mountpoint.into_os_string().into_encoded_bytes(),
+        file_system: mount.fstype,
+    });
+    Ok(mounts.collect())
 }
 
 /// Parses the format of `proc_pid_mountinfo(5)`; skips lines that are not of it.

@@ -2,22 +2,23 @@
 
 use std::collections::HashSet;
 use std::collections::hash_map::{self, HashMap};
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 use jiff::Timestamp;
-use rustix::fs::{Mode, OFlags};
 
-use super::failures::{Failures, ReadError};
-use super::file::{self, ReadFile};
+use super::failures::{Failures, ReadError, VANISHED};
+use super::file::{self, FileJob, ReadFile};
 use super::metadata::{self, FileIdentity, FileStat, OwnerNames};
 use super::selection::Selection;
-use super::walk::{FileSource, Found, Stop, Walker, series};
-use super::{IngestError, IngestOptions, Taken, known};
+use super::walk::{FileSource, Found, Purpose, Stop, Walker, series};
+use super::{IngestError, IngestOptions, Taken, known, open_root};
 use crate::crypto::hash::ChunkKind;
 use crate::format::content::Content;
 use crate::format::snapshot::SnapshotTotals;
-use crate::format::tree::{Attributes, Entry, EntryKind, LinkGroup, TreeBuilder, TreeRef};
+use crate::format::tree::{Attributes, Entry, EntryKind, LinkGroup, TreeBuilder, TreeRef, Xattr};
 use crate::id::ChunkId;
 use crate::index::{KnownDirectory, KnownFile};
 use crate::path::{Name, escape};
@@ -33,6 +34,11 @@ const READERS_PER_THREAD: usize = 2;
 const FILES_AHEAD: usize = 256;
 /// What is known of the files of this many directories is written to the index at once.
 const DIRECTORIES_PER_BATCH: usize = 512;
+/// What is known of this many files is written to the index at once, however few their directories are.
+const FILES_PER_BATCH: usize = 8192;
+
+/// A file that a reader reads.
+type Answer = Receiver<Result<ReadFile, ReadError>>;
 
 /// Reads a selection into the session.
 pub(super) fn take_paths(
@@ -42,18 +48,8 @@ pub(super) fn take_paths(
     options: &IngestOptions,
     progress: &dyn Progress,
 ) -> Result<Taken, IngestError> {
-    let path_error = |source| IngestError::Path { path: "/".to_owned(), source };
-    let root = rustix::fs::open("/", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|error| path_error(error.into()))?;
-    let mut owners = OwnerNames::default();
-    let mut root_attributes = owners.attributes(&FileStat::of(root.as_fd()).map_err(path_error)?);
-    root_attributes.xattrs =
-        metadata::xattrs(b"/", |value| metadata::spill(session, value)).map_err(|error| match error {
-            ReadError::File(source) => path_error(source),
-            ReadError::Fatal(error) => error,
-        })?;
-    metadata::check_proc()
-        .map_err(|source| IngestError::Path { path: "/proc/self/fd".to_owned(), source })?;
+    let root = open_root()?;
+    let root_attributes = root_attributes(session, &root)?;
     std::thread::scope(|scope| {
         let (job_sender, jobs) = crossbeam_channel::bounded(FILES_AHEAD);
         let (found_sender, found) = crossbeam_channel::bounded(ENTRIES_AHEAD);
@@ -62,27 +58,14 @@ pub(super) fn take_paths(
             scope.spawn(move || file::run(repo, session, &jobs));
         }
         drop(jobs);
-        let walker = Walker {
-            repo,
-            session,
-            selection,
-            options,
-            progress,
-            jobs: job_sender,
-            found: found_sender,
-            owners,
-            linked: Default::default(),
-        };
+        let purpose = Storing { repo, session, jobs: job_sender };
+        let walker = Walker::new(repo, selection, options, progress, purpose, found_sender);
         let walk = scope.spawn(move || walker.run(root));
         let mut assembler = Assembler::new(repo, session, options, progress);
         let assembled = assembler.run(found);
         let walked = walk.join().map_err(|_| IngestError::Repo(RepoError::SessionFailed))?;
         let root = assembled?;
-        match walked {
-            Ok(()) => {}
-            Err(Stop::Failed(error)) => return Err(error),
-            Err(Stop::Closed) => return Err(RepoError::SessionFailed.into()),
-        }
+        let excluded = walked.map_err(Stop::into_error)?;
         assembler.forget_what_was_not_met()?;
         Ok(Taken {
             paths: selection.paths(),
@@ -90,8 +73,47 @@ pub(super) fn take_paths(
             root,
             totals: assembler.totals,
             failures: assembler.failures,
+            excluded,
         })
     })
+}
+
+fn root_attributes(session: &SessionWriter, root: &OwnedFd) -> Result<Attributes, IngestError> {
+    let path_error = |source| IngestError::Path { path: "/".to_owned(), source };
+    let stat = FileStat::of(root.as_fd()).map_err(path_error)?;
+    let mut attributes = OwnerNames::default().attributes(&stat);
+    let xattrs = metadata::xattrs(b"/", |value| metadata::spill(session, value));
+    attributes.xattrs = xattrs.map_err(|error| match error {
+        ReadError::File(source) => path_error(source),
+        ReadError::Fatal(error) => error,
+    })?;
+    Ok(attributes)
+}
+
+/// Stores what the walker finds.
+struct Storing<'a> {
+    repo: &'a Repository,
+    session: &'a SessionWriter,
+    jobs: Sender<FileJob>,
+}
+
+impl Purpose for Storing<'_> {
+    type Reading = Answer;
+
+    fn xattrs(&self, path: &[u8]) -> Result<Vec<Xattr>, ReadError> {
+        metadata::xattrs(path, |value| metadata::spill(self.session, value))
+    }
+
+    fn is_usable(&self, content: &Content) -> Result<bool, RepoError> {
+        known::is_usable(self.repo, self.session, content)
+    }
+
+    fn read(&self, directory: &Arc<OwnedFd>, name: &Name, stat: &FileStat) -> Result<Answer, Stop> {
+        let (reply, answer) = crossbeam_channel::bounded(1);
+        let job = FileJob { directory: Arc::clone(directory), name: name.clone(), stat: *stat, reply };
+        self.jobs.send(job).map_err(|_| Stop::Closed)?;
+        Ok(answer)
+    }
 }
 
 /// A directory that is not complete yet.
@@ -100,7 +122,20 @@ struct OpenDirectory {
     attributes: Attributes,
     builder: TreeBuilder,
     path: Vec<u8>,
+    /// The totals without it.
+    totals_before: SnapshotTotals,
+    /// What is known of the files of the page at hand, and the key under which the index keeps it.
     known: Vec<(Vec<u8>, KnownFile)>,
+    known_key: Vec<u8>,
+}
+
+impl OpenDirectory {
+    fn new(repo: &Repository, name: Option<Name>, attributes: Attributes, path: Vec<u8>) -> Self {
+        let builder = TreeBuilder::new(repo.keys().ids().clone());
+        let known_key = path.clone();
+        let totals_before = SnapshotTotals::default();
+        Self { name, attributes, builder, path, totals_before, known: Vec::new(), known_key }
+    }
 }
 
 struct Assembler<'a> {
@@ -113,8 +148,10 @@ struct Assembler<'a> {
     /// Contents of files with several names, and how many names are still to come; no content for one that could
     /// not be read.
     linked: HashMap<FileIdentity, (Option<Content>, u32)>,
+    /// Pages of what is known that wait to be written to the index, and the number of files on them.
     known: Vec<KnownDirectory>,
-    /// Hashes of the paths of all directories that were met.
+    known_files: usize,
+    /// Hashes of the keys of all pages, which begin with the paths of all directories that were met.
     met: HashSet<u64>,
     totals: SnapshotTotals,
     failures: Failures,
@@ -127,13 +164,7 @@ impl<'a> Assembler<'a> {
         options: &'a IngestOptions,
         progress: &'a dyn Progress,
     ) -> Self {
-        let root = OpenDirectory {
-            name: None,
-            attributes: Attributes::default(),
-            builder: TreeBuilder::new(repo.keys().ids().clone()),
-            path: Vec::new(),
-            known: Vec::new(),
-        };
+        let root = OpenDirectory::new(repo, None, Attributes::default(), Vec::new());
         Self {
             repo,
             session,
@@ -143,6 +174,7 @@ impl<'a> Assembler<'a> {
             open: vec![root],
             linked: HashMap::new(),
             known: Vec::new(),
+            known_files: 0,
             met: HashSet::new(),
             totals: SnapshotTotals::default(),
             failures: Failures::default(),
@@ -150,7 +182,7 @@ impl<'a> Assembler<'a> {
     }
 
     /// Takes everything the walker finds and returns the root directory.
-    fn run(&mut self, found: Receiver<Found>) -> Result<TreeRef, IngestError> {
+    fn run(&mut self, found: Receiver<Found<Answer>>) -> Result<TreeRef, IngestError> {
         for found in found {
             match found {
                 Found::Enter { name, attributes, path } => self.enter(name, attributes, path),
@@ -162,11 +194,11 @@ impl<'a> Assembler<'a> {
                     self.totals.others += 1;
                     self.push(entry)?;
                 }
-                Found::Failure(text) => self.fail(text),
+                Found::Failure(text, paths) => self.fail_many(text, paths),
             }
         }
         let root = self.finish_directory()?;
-        self.remember(0)?;
+        self.write_known()?;
         Ok(root)
     }
 
@@ -181,21 +213,27 @@ impl<'a> Assembler<'a> {
     }
 
     fn enter(&mut self, name: Name, attributes: Attributes, path: Vec<u8>) {
+        let directory = OpenDirectory::new(self.repo, Some(name), attributes, path);
+        self.open.push(OpenDirectory { totals_before: self.totals, ..directory });
         self.totals.directories += 1;
-        let builder = TreeBuilder::new(self.repo.keys().ids().clone());
-        self.open.push(OpenDirectory { name: Some(name), attributes, builder, path, known: Vec::new() });
     }
 
     fn leave(&mut self) -> Result<(), IngestError> {
-        let Some((name, attributes)) = self
-            .open
-            .last_mut()
-            .and_then(|open| Some((open.name.take()?, std::mem::take(&mut open.attributes))))
-        else {
+        let Some((name, attributes, before)) = self.open.last_mut().and_then(|open| {
+            Some((open.name.take()?, std::mem::take(&mut open.attributes), open.totals_before))
+        }) else {
             return Err(RepoError::SessionFailed.into());
         };
         let tree = self.finish_directory()?;
-        self.push(Entry { name, attributes, link: None, kind: EntryKind::Directory(tree) })
+        let failed_files = self.totals.failed_files;
+        self.push(Entry { name, attributes, link: None, kind: EntryKind::Directory(tree) })?;
+        if self.totals.failed_files > failed_files {
+            // What lies below is lost with it.
+            let lost_files = self.totals.files - before.files;
+            let failed_files = self.totals.failed_files + lost_files;
+            self.totals = SnapshotTotals { failed_files, ..before };
+        }
+        Ok(())
     }
 
     /// Ends the innermost open directory.
@@ -203,9 +241,7 @@ impl<'a> Assembler<'a> {
         let session = self.session;
         let directory = self.open.pop().ok_or(RepoError::SessionFailed)?;
         let tree = directory.builder.finish(&mut |page| add_page(session, &page))?;
-        self.met.insert(path_hash(&directory.path));
-        self.known.push((directory.path, directory.known));
-        self.remember(DIRECTORIES_PER_BATCH)?;
+        self.keep_known(directory.known_key, directory.known)?;
         Ok(tree)
     }
 
@@ -215,13 +251,13 @@ impl<'a> Assembler<'a> {
         attributes: Attributes,
         link: Option<LinkGroup>,
         stat: &FileStat,
-        source: FileSource,
+        source: FileSource<Answer>,
     ) -> Result<(), IngestError> {
         let content = match source {
             FileSource::SameAsBefore => self.content_of_other_name(&name, stat),
             FileSource::Known(content) => {
                 self.count(stat.bytes);
-                self.remember_file(&name, stat, &content);
+                self.remember_file(&name, stat, &content)?;
                 self.expect_other_names(stat, Some(&content));
                 Some(content)
             }
@@ -283,13 +319,15 @@ impl<'a> Assembler<'a> {
                 if read.changed {
                     self.fail(format!("{} changed while it was read", self.path_of(name)));
                 } else {
-                    self.remember_file(name, stat, &read.content);
+                    self.remember_file(name, stat, &read.content)?;
                 }
                 Ok(Some(read.content))
             }
             Err(ReadError::File(error)) => {
                 self.progress.event(Event::Done { files: 1, bytes: stat.bytes });
-                self.fail(format!("cannot read {}: {error}", self.path_of(name)));
+                let vanished = error.kind() == io::ErrorKind::NotFound;
+                let why = if vanished { VANISHED.to_owned() } else { error.to_string() };
+                self.fail(format!("cannot read {}: {why}", self.path_of(name)));
                 Ok(None)
             }
             Err(ReadError::Fatal(error)) => Err(error),
@@ -317,8 +355,12 @@ impl<'a> Assembler<'a> {
     }
 
     fn fail(&mut self, text: String) {
+        self.fail_many(text, 1);
+    }
+
+    fn fail_many(&mut self, text: String, paths: u64) {
         self.progress.event(Event::Warning(&text));
-        self.failures.add(text);
+        self.failures.add(text, paths);
     }
 
     fn path_of(&self, name: &Name) -> String {
@@ -326,19 +368,32 @@ impl<'a> Assembler<'a> {
         format!("{directory}/{name}")
     }
 
-    fn remember_file(&mut self, name: &Name, stat: &FileStat, content: &Content) {
+    fn remember_file(&mut self, name: &Name, stat: &FileStat, content: &Content) -> Result<(), IngestError> {
         let known = known::to_remember(stat, content, self.run_seconds);
-        if let (Some(directory), Some(known)) = (self.open.last_mut(), known) {
-            directory.known.push((name.as_bytes().to_vec(), known));
+        let (Some(directory), Some(known)) = (self.open.last_mut(), known) else { return Ok(()) };
+        directory.known.push((name.as_bytes().to_vec(), known));
+        if directory.known.len() < known::PAGE_FILES {
+            return Ok(());
         }
+        let next_key = known::page_key(&directory.path, name.as_bytes());
+        let key = std::mem::replace(&mut directory.known_key, next_key);
+        let page = std::mem::take(&mut directory.known);
+        self.keep_known(key, page)
     }
 
-    /// Writes to the index what is known of files, if at least `batch` directories wait.
-    fn remember(&mut self, batch: usize) -> Result<(), IngestError> {
-        if self.known.len() >= batch.max(1) {
-            let known = std::mem::take(&mut self.known);
-            self.repo.index().remember_files(&series(self.options), &known).map_err(RepoError::from)?;
-        }
+    /// Has a page of what is known written to the index, together with others.
+    fn keep_known(&mut self, key: Vec<u8>, page: Vec<(Vec<u8>, KnownFile)>) -> Result<(), IngestError> {
+        self.met.insert(path_hash(&key));
+        self.known_files += page.len();
+        self.known.push((key, page));
+        let enough = self.known.len() >= DIRECTORIES_PER_BATCH || self.known_files >= FILES_PER_BATCH;
+        if enough { self.write_known() } else { Ok(()) }
+    }
+
+    fn write_known(&mut self) -> Result<(), IngestError> {
+        let known = std::mem::take(&mut self.known);
+        self.known_files = 0;
+        self.repo.index().remember_files(&series(self.options), &known).map_err(RepoError::from)?;
         Ok(())
     }
 }

@@ -9,6 +9,10 @@ use super::IngestError;
 /// Failures beyond this number are counted and no longer told.
 const FAILURES_TOLD: usize = 10_000;
 
+/// Why something that was listed cannot be found. It is told and makes a snapshot partial like any failure: it may
+/// have got another name that had been passed already, and then the snapshot lacks it.
+pub(super) const VANISHED: &str = "it vanished before it was read";
+
 /// Why a file was not read.
 pub(super) enum ReadError {
     /// Only this file is affected.
@@ -43,8 +47,9 @@ pub(super) struct Failures {
 }
 
 impl Failures {
-    pub(super) fn add(&mut self, text: String) {
-        self.count += 1;
+    /// Adds a sentence on so many paths.
+    pub(super) fn add(&mut self, text: String, paths: u64) {
+        self.count += paths;
         if self.told.len() < FAILURES_TOLD {
             self.told.push(text);
         }

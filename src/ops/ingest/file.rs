@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -62,7 +63,7 @@ fn read(repo: &Repository, session: &SessionWriter, job: &FileJob) -> Result<Rea
         return Err(io::Error::other("it is no regular file any more").into());
     }
     let mut writer = ContentWriter::new(repo, session);
-    if opened.blocks.saturating_mul(512) < opened.bytes {
+    if has_hole(&file, opened.bytes)? {
         read_sparse(&mut writer, &file, opened.bytes)?;
     } else {
         writer.append(&mut &file)?;
@@ -72,31 +73,47 @@ fn read(repo: &Repository, session: &SessionWriter, job: &FileJob) -> Result<Rea
     Ok(ReadFile { content, bytes, changed })
 }
 
-/// Reads the islands of a file with holes.
+/// Reads the islands of a file with holes, and never the holes themselves.
 fn read_sparse(writer: &mut ContentWriter<'_>, mut file: &File, length: u64) -> Result<(), ReadError> {
     let mut offset = 0;
     while offset < length {
-        let data = match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(offset)) {
-            Ok(data) => data.min(length),
-            // No data follows.
-            Err(Errno::NXIO) => length,
-            Err(error) => return Err(io::Error::from(error).into()),
-        };
-        writer.append_hole(data - offset)?;
-        if data == length {
-            break;
-        }
-        let end =
-            rustix::fs::seek(file, rustix::fs::SeekFrom::Hole(data)).map_err(io::Error::from)?.min(length);
-        file.seek(SeekFrom::Start(data))?;
-        let read = writer.append(&mut file.take(end - data))?;
-        if read < end - data {
+        let island = next_island(|place| rustix::fs::seek(file, place), offset, length)?;
+        writer.append_hole(island.start - offset)?;
+        file.seek(SeekFrom::Start(island.start))?;
+        let read = writer.append(&mut file.take(island.end - island.start))?;
+        if read < island.end - island.start {
             // The file was cut meanwhile; its change is noticed by the caller.
             break;
         }
-        offset = end;
+        offset = island.end;
     }
     Ok(())
+}
+
+/// Returns where the next data of a file of `length` bytes lies, at `offset` or behind it; an empty range at the end
+/// if there is none. Where the file system does not know holes, all the rest is data.
+fn next_island(
+    seek: impl Fn(rustix::fs::SeekFrom) -> Result<u64, Errno>,
+    offset: u64,
+    length: u64,
+) -> io::Result<Range<u64>> {
+    let start = match seek(rustix::fs::SeekFrom::Data(offset)) {
+        Ok(start) => start.clamp(offset, length),
+        // No data follows.
+        Err(Errno::NXIO) => length,
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => return Ok(offset..length),
+        Err(error) => return Err(error.into()),
+    };
+    if start == length {
+        return Ok(length..length);
+    }
+    let end = match seek(rustix::fs::SeekFrom::Hole(start)) {
+        // An island without an end would never be left.
+        Ok(end) if end > start => end.min(length),
+        Ok(_) | Err(Errno::NXIO | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => length,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(start..end)
 }
 
 /// Opens a regular file without following links, without waiting for a FIFO's other end, and without
@@ -109,6 +126,22 @@ fn open(directory: &OwnedFd, name: &Name) -> io::Result<File> {
         other => other,
     };
     Ok(File::from(opened?))
+}
+
+/// Tells whether a file has a hole; leaves it at its beginning. The blocks that it takes do not say: space that is
+/// reserved counts among them, and so does a block of extended attributes.
+fn has_hole(mut file: &File, length: u64) -> io::Result<bool> {
+    if length == 0 {
+        return Ok(false);
+    }
+    let hole = match rustix::fs::seek(file, rustix::fs::SeekFrom::Hole(0)) {
+        Ok(hole) => hole,
+        // Cut meanwhile, or of a file system that knows no holes.
+        Err(Errno::NXIO | Errno::INVAL | Errno::NOTSUP) => length,
+        Err(error) => return Err(error.into()),
+    };
+    file.rewind()?;
+    Ok(hole < length)
 }
 
 /// Cuts streams into chunks, adds them to the session, and keeps the list of them.
@@ -168,4 +201,45 @@ impl<'a> ContentWriter<'a> {
 
 fn add_node(session: &SessionWriter, node: &[u8]) -> Result<crate::id::ChunkId, IngestError> {
     Ok(session.add(ChunkKind::List, node)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::SeekFrom;
+
+    use super::*;
+
+    /// Answers for a file of 100 bytes whose data lies from 20 to 30 and from 60 on.
+    fn islands(place: SeekFrom) -> Result<u64, Errno> {
+        match place {
+            SeekFrom::Data(offset) if offset >= 100 => Err(Errno::NXIO),
+            SeekFrom::Data(offset @ (20..30 | 60..)) => Ok(offset),
+            SeekFrom::Data(offset) => Ok(if offset < 20 { 20 } else { 60 }),
+            SeekFrom::Hole(offset) => Ok(if offset < 30 { 30 } else { 100 }),
+            _ => Err(Errno::INVAL),
+        }
+    }
+
+    #[test]
+    fn islands_are_found_one_after_the_other() {
+        assert_eq!(next_island(islands, 0, 100).unwrap(), 20..30);
+        assert_eq!(next_island(islands, 30, 100).unwrap(), 60..100);
+        assert_eq!(next_island(islands, 0, 25).unwrap(), 20..25, "it was longer when it was found");
+        assert_eq!(next_island(islands, 30, 50).unwrap(), 50..50);
+        assert_eq!(next_island(|_| Err(Errno::NXIO), 7, 100).unwrap(), 100..100, "nothing but a hole");
+    }
+
+    #[test]
+    fn file_systems_that_know_no_holes_are_read_whole() {
+        for refusal in [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP] {
+            assert_eq!(next_island(|_| Err(refusal), 10, 100).unwrap(), 10..100);
+        }
+        assert!(next_island(|_| Err(Errno::IO), 10, 100).is_err());
+    }
+
+    /// A file system that answers nonsense must not keep the reader from going on.
+    #[test]
+    fn every_island_moves_on() {
+        assert_eq!(next_island(|_| Ok(5), 10, 100).unwrap(), 10..100);
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use rustix::fs::{AtFlags, Statx, StatxFlags};
+use rustix::fs::{AtFlags, Statx, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
 use super::IngestError;
@@ -27,20 +27,26 @@ pub(super) struct FileStat {
     pub(super) gid: u32,
     pub(super) links: u32,
     pub(super) bytes: u64,
-    /// 512-byte blocks.
-    pub(super) blocks: u64,
     pub(super) device: u64,
     pub(super) inode: u64,
     pub(super) special: Device,
+    /// Whether a file system is mounted here; nothing where the kernel does not say.
+    pub(super) mount_root: Option<bool>,
     pub(super) mtime: Time,
     pub(super) ctime: Time,
     pub(super) btime: Option<Time>,
 }
 
 impl FileStat {
-    /// Looks at a name without following it.
+    /// Looks at a name without following it, and without having anything mounted for the look.
     pub(super) fn at(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<Self> {
-        statx(directory, name, AtFlags::SYMLINK_NOFOLLOW)
+        statx(directory, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT)
+    }
+
+    /// Like [`Self::at`], from what the kernel remembers: answers for a file system that does not.
+    pub(super) fn remembered_at(directory: BorrowedFd<'_>, name: &[u8]) -> io::Result<Self> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+        statx(directory, name, flags)
     }
 
     /// Looks at an open file.
@@ -84,16 +90,17 @@ fn statx(directory: BorrowedFd<'_>, name: &[u8], flags: AtFlags) -> io::Result<F
     let stat: Statx = rustix::fs::statx(directory, name, flags, wanted)?;
     let time = |stamp: rustix::fs::StatxTimestamp| Time { seconds: stamp.tv_sec, nanoseconds: stamp.tv_nsec };
     let has_btime = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
+    let tells_mounts = stat.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT);
     Ok(FileStat {
         mode: stat.stx_mode,
         uid: stat.stx_uid,
         gid: stat.stx_gid,
         links: stat.stx_nlink,
         bytes: stat.stx_size,
-        blocks: stat.stx_blocks,
         device: rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor),
         inode: stat.stx_ino,
         special: Device { major: stat.stx_rdev_major, minor: stat.stx_rdev_minor },
+        mount_root: tells_mounts.then(|| stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
         mtime: time(stat.stx_mtime),
         ctime: time(stat.stx_ctime),
         btime: has_btime.then(|| time(stat.stx_btime)),

@@ -4,24 +4,32 @@
 //! walk (thread) ──events in tree order──► assemble (caller) ─► tree pages
 //!      └── files ──► readers (threads) ──contents──┘
 //! ```
-//! The session below compresses, seals and stores on threads of its own.
+//! The session below compresses, seals and stores on threads of its own. A plan walks in the same way and only
+//! counts.
 
 mod assemble;
 mod command;
+pub mod exclude;
 mod failures;
 mod file;
 mod known;
 mod metadata;
+mod part;
+pub mod plan;
 mod selection;
 mod stream;
 mod walk;
 
 use std::ffi::OsString;
 use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use rustix::fs::{Mode, OFlags};
+
+use exclude::{ExcludeOptions, ExcludedStats, ListMounts};
 
 use crate::format::FormatError;
 use crate::format::snapshot::{Completeness, Manifest, SnapshotTotals};
@@ -68,6 +76,11 @@ pub struct IngestOptions {
     pub min_bytes: u64,
     /// Folders that are left out with all below them: those of the store and of the program itself.
     pub left_out: Vec<PathBuf>,
+    /// What else is left out below given paths.
+    pub exclude: ExcludeOptions,
+    /// Says what is mounted: below a given path, mounts of this program and of the kernel's own file systems are
+    /// kept as empty directories.
+    pub list_mounts: ListMounts,
 }
 
 /// What came of it.
@@ -79,8 +92,10 @@ pub struct IngestStats {
     pub session: SessionStats,
     /// What could not be read, or changed while it was read; one sentence each, safe for terminals. At most 10,000.
     pub failures: Vec<String>,
-    /// The number of all such failures.
+    /// The number of all paths that failed.
     pub failed: u64,
+    /// What was left out on purpose.
+    pub excluded: ExcludedStats,
     /// Time from the first look at the source to the commit.
     pub elapsed: Duration,
 }
@@ -111,7 +126,7 @@ pub enum IngestError {
         status: String,
     },
     /// What came is too little to be a backup.
-    #[error("{name} has {bytes} bytes, fewer than the {min_bytes} that are expected; no snapshot was made")]
+    #[error("{}; no snapshot was made", describe_too_small(name, *bytes, *min_bytes))]
     TooSmall {
         /// The file's name in the snapshot.
         name: String,
@@ -196,6 +211,13 @@ pub fn ingest(
     }
 }
 
+fn describe_too_small(name: &str, bytes: u64, min_bytes: u64) -> String {
+    match bytes {
+        0 => format!("{name} is empty"),
+        _ => format!("{name} has {bytes} bytes, fewer than the {min_bytes} that are expected"),
+    }
+}
+
 /// What was read.
 struct Taken {
     /// What was given: resolved paths, or the name of the one file.
@@ -204,6 +226,15 @@ struct Taken {
     root: TreeRef,
     totals: SnapshotTotals,
     failures: failures::Failures,
+    excluded: ExcludedStats,
+}
+
+/// Opens `/`, and makes sure of what the walk needs.
+fn open_root() -> Result<OwnedFd, IngestError> {
+    metadata::check_proc()
+        .map_err(|source| IngestError::Path { path: "/proc/self/fd".to_owned(), source })?;
+    rustix::fs::open("/", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|error| IngestError::Path { path: "/".to_owned(), source: error.into() })
 }
 
 /// Lets the session finish what is under way, so that the next ingest finds it, and returns the error to tell.
@@ -256,6 +287,7 @@ fn commit(
         session,
         failures: taken.failures.told,
         failed: taken.failures.count,
+        excluded: taken.excluded,
         elapsed: started.elapsed(),
     })
 }

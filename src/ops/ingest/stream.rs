@@ -4,6 +4,7 @@ use std::io::Read;
 
 use jiff::Timestamp;
 
+use super::exclude::ExcludedStats;
 use super::failures::{Failures, ReadError};
 use super::file::ContentWriter;
 use super::metadata::OwnerNames;
@@ -93,5 +94,6 @@ pub(super) fn snapshot_of(
     let root = builder.finish(&mut emit)?;
     let totals = SnapshotTotals { files: 1, bytes, ..SnapshotTotals::default() };
     let paths = vec![name.as_bytes().to_vec()];
-    Ok(Taken { paths, root_attributes, root, totals, failures: Failures::default() })
+    let (failures, excluded) = (Failures::default(), ExcludedStats::default());
+    Ok(Taken { paths, root_attributes, root, totals, failures, excluded })
 }

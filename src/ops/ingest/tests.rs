@@ -52,6 +52,8 @@ fn options() -> IngestOptions {
         threads: 2,
         min_bytes: 1,
         left_out: Vec::new(),
+        exclude: ExcludeOptions::default(),
+        list_mounts: || Ok(Vec::new()),
     }
 }
 
@@ -353,4 +355,59 @@ fn a_directory_that_nobody_may_read_is_kept_and_named() {
     let expected = usize::from(!rustix::process::geteuid().is_root());
     assert_eq!(stats.failures.len(), expected);
     fs::set_permissions(setting.path("closed"), fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+#[test]
+fn a_plan_writes_nothing_and_counts_what_an_ingest_takes() {
+    let setting = Setting::new();
+    fs::create_dir(setting.path("sub")).unwrap();
+    setting.write("sub/file", b"some bytes");
+    fs::hard_link(setting.path("sub/file"), setting.path("zz-same")).unwrap();
+    symlink("nowhere", setting.path("link")).unwrap();
+    setting.write("out.tmp", b"x");
+    let mut patterns = crate::ops::patterns::ExcludePatternsBuilder::default();
+    patterns.add("test", "*.tmp".as_ref()).unwrap();
+    let exclude = ExcludeOptions { patterns: patterns.finish().unwrap(), ..ExcludeOptions::default() };
+    let options = IngestOptions { exclude, ..options() };
+    let repo = setting.test.open();
+    let before = setting.test.store_keys();
+    let planned = plan::plan(&repo, &[setting.path("")], &options, &Silent).unwrap();
+    assert_eq!(setting.test.store_keys(), before);
+    let stats = ingest(&repo, Input::Paths(vec![setting.path("")]), &options, &Silent).unwrap();
+    let totals = &stats.manifest.totals;
+    assert_eq!(
+        (planned.files, planned.directories, planned.others),
+        (totals.files, totals.directories, totals.others)
+    );
+    assert_eq!(planned.to_read, plan::Amount { files: 1, bytes: totals.bytes });
+    assert_eq!(planned.paths, stats.manifest.paths);
+    assert_eq!((planned.excluded, planned.excluded.patterns), (stats.excluded, 1));
+    assert_eq!(planned.failed, 0);
+}
+
+#[test]
+fn a_directory_that_vanishes_meanwhile_is_named_and_not_kept() {
+    let setting = Setting::new();
+    setting.write("a", b"stays");
+    fs::create_dir(setting.path("z")).unwrap();
+    let gone = setting.path("z");
+    let repo = setting.test.open();
+    let stats = setting.ingest(&repo, &AtFirstFile(Mutex::new(Some(|| fs::remove_dir(gone).unwrap()))));
+    assert_eq!(stats.manifest.completeness, Completeness::Partial);
+    assert!(stats.failures[0].contains("/z: it vanished"), "{:?}", stats.failures);
+    assert!(entry(&repo, &stats, &setting.path("z")).is_none());
+}
+
+#[test]
+fn many_files_that_vanish_are_one_line() {
+    let setting = Setting::new();
+    setting.write("a", b"stays");
+    let gone: Vec<PathBuf> = ["x", "y", "z"].map(|name| setting.path(name)).to_vec();
+    gone.iter().for_each(|path| fs::write(path, b"goes").unwrap());
+    let repo = setting.test.open();
+    let remove = || gone.iter().for_each(|path| fs::remove_file(path).unwrap());
+    let stats = setting.ingest(&repo, &AtFirstFile(Mutex::new(Some(remove))));
+    assert_eq!((stats.failures.len(), stats.failed), (1, 3));
+    assert!(stats.failures[0].contains("/x and 2 more there"), "{:?}", stats.failures);
+    assert_eq!(stats.manifest.totals.files, 1);
 }

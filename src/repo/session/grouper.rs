@@ -2,6 +2,9 @@
 
 use crate::format::frame::FrameChunk;
 
+/// A frame of small chunks holds at most this many: whoever looks one of them up reads the list of all.
+const FRAME_CHUNKS_MAX: usize = 512;
+
 /// A frame that is to be encoded.
 pub(super) struct FrameJob {
     /// Its chunks in order.
@@ -27,7 +30,9 @@ impl Grouper {
         if plain.len() > self.target_bytes / 2 {
             return [None, Some(FrameJob { chunks: vec![chunk], plain: plain.to_vec() })];
         }
-        let full = if self.plain.len() + plain.len() > self.target_bytes { self.finish() } else { None };
+        let is_full =
+            self.plain.len() + plain.len() > self.target_bytes || self.chunks.len() == FRAME_CHUNKS_MAX;
+        let full = if is_full { self.finish() } else { None };
         self.chunks.push(chunk);
         self.plain.extend_from_slice(plain);
         [full, None]
@@ -66,5 +71,18 @@ mod tests {
         assert!(alone.is_none());
         assert_eq!(grouper.finish().unwrap().plain, [4; 11]);
         assert!(grouper.finish().is_none());
+    }
+
+    /// Files of a few bytes once shared frames of 37,000, and each lookup read a list of more than a megabyte.
+    #[test]
+    fn tiny_chunks_fill_a_frame_by_their_number() {
+        let mut grouper = Grouper::new(FRAME_CHUNKS_MAX * 100);
+        for _ in 0..FRAME_CHUNKS_MAX {
+            assert!(grouper.add(chunk(7), &[1; 7]).iter().all(Option::is_none));
+        }
+        let [full, alone] = grouper.add(chunk(7), &[2; 7]);
+        assert_eq!(full.unwrap().chunks.len(), FRAME_CHUNKS_MAX);
+        assert!(alone.is_none());
+        assert_eq!(grouper.finish().unwrap().plain, [2; 7]);
     }
 }

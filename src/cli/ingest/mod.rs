@@ -1,0 +1,158 @@
+//! `yester ingest`: writes a backup of paths, of standard input, or of a command's output.
+
+mod exclude;
+mod input;
+mod report;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::context::{Context, host_name, validate_label};
+use super::exit::CommandError;
+use super::record::Record;
+use super::{human, process};
+use crate::format::snapshot::Completeness;
+use crate::fuse::list_mounts;
+use crate::journal::{RunEnd, RunOutcome};
+use crate::ops::ingest::plan::plan;
+use crate::ops::ingest::{IngestError, IngestOptions, IngestStats, Input, ingest};
+use crate::progress::error_chain;
+use exclude::ExcludeArgs;
+
+/// Back up files, standard input, or the output of a command
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A pattern with a `/` before its end is anchored at `/` of this host; any other matches a name at any
+depth, with a `/` at its end a directory only. The last pattern that matches decides, and `!` before
+it takes back in. A PATH itself is always taken: all this counts below it. There, these are never
+taken: the store, yester's folders and mounts, and what the kernel makes up, as in /proc and /sys.
+
+The snapshot of a command is kept only if the command exits with 0 and wrote something. What cannot
+be read, vanishes or changes meanwhile is named, and the rest is kept: exit code 3. Nothing is kept
+if not one PATH can be read.
+
+Examples:
+  yester ingest / -x --exclude-caches --exclude '/var/tmp/*' --exclude '*.iso'
+  yester ingest /etc /home --source system --exclude-from /etc/yester.exclude --dry-run -v
+  yester ingest --as shop.dump -- pg_dump -Fc -Z0 shop
+  journalctl -o export | yester ingest --as journal")]
+pub(super) struct IngestArgs {
+    /// Files and directories
+    #[arg(value_name = "PATH", conflicts_with = "stream_name")]
+    #[arg(required_unless_present_any = ["stream_name", "files_from", "files_from0"])]
+    paths: Vec<PathBuf>,
+    /// Store standard input, or what CMD prints, as a file of this name
+    #[arg(long = "as", value_name = "NAME", id = "stream_name")]
+    stream_name: Option<OsString>,
+    /// What this backs up [default: the name of --as, or the only PATH with `-` for `/`]
+    #[arg(long, value_name = "SOURCE")]
+    source: Option<String>,
+    /// The host that this belongs to [default: this machine's name]
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    /// Attach a tag; may be repeated
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+    /// Keep no snapshot of a stream or command that gave fewer bytes
+    #[arg(long, value_name = "SIZE", value_parser = human::parse_bytes, default_value = "1")]
+    min_size: u64,
+    /// Take further PATHs from the lines of a file, byte for byte; `-` is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "stream_name")]
+    files_from: Vec<PathBuf>,
+    /// Likewise, with a zero byte after each PATH, as from `find -print0`
+    #[arg(long, value_name = "FILE", conflicts_with = "stream_name")]
+    files_from0: Vec<PathBuf>,
+    /// Say what would be backed up, and write nothing
+    #[arg(short = 'n', long, conflicts_with = "stream_name")]
+    dry_run: bool,
+    /// The command, after `--`
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<OsString>,
+    // Last: what follows would stand below its heading.
+    #[command(flatten)]
+    exclude: ExcludeArgs,
+}
+
+/// Writes a backup.
+pub(super) fn run(context: &Context, args: IngestArgs) -> Result<(), CommandError> {
+    let options = ingest_options(context, &args)?;
+    let input = input::input(&args)?;
+    if let Input::Paths(_) = input {
+        // A command that is run would inherit that, and some cannot cope with it.
+        process::raise_open_files();
+    }
+    let repo = context.open()?;
+    let reporter = context.reporter();
+    match &input {
+        Input::Paths(paths) if args.dry_run => {
+            let plan = plan(&repo, paths, &options, &reporter);
+            reporter.finish();
+            let plan = plan?;
+            report::planned(context, &plan, &options)?;
+            return if plan.failed == 0 { Ok(()) } else { Err(report::partial_plan(&plan)) };
+        }
+        _ => {}
+    }
+    let record = Record::begin(context, repo.config().store, "ingest", &options.source);
+    let stats = ingest(&repo, input, &options, &reporter);
+    reporter.finish();
+    record.finish(&run_end(&stats));
+    let stats = stats?;
+    report::done(context, &stats)?;
+    match stats.manifest.completeness {
+        Completeness::Complete | Completeness::Suspicious => Ok(()),
+        Completeness::Partial => Err(report::partial(&stats)),
+    }
+}
+
+/// Returns what the journal keeps of a run.
+fn run_end(stats: &Result<IngestStats, IngestError>) -> RunEnd {
+    match stats {
+        Ok(stats) => RunEnd {
+            outcome: match stats.manifest.completeness {
+                Completeness::Complete => RunOutcome::Succeeded,
+                Completeness::Partial | Completeness::Suspicious => RunOutcome::Partial,
+            },
+            snapshot: Some(stats.manifest.id),
+            bytes: stats.manifest.totals.bytes,
+            added_bytes: stats.session.added_bytes,
+            message: stats.failures.first().cloned().unwrap_or_default(),
+        },
+        Err(error) => RunEnd {
+            outcome: RunOutcome::Failed,
+            snapshot: None,
+            bytes: 0,
+            added_bytes: 0,
+            message: error_chain(error),
+        },
+    }
+}
+
+fn ingest_options(context: &Context, args: &IngestArgs) -> Result<IngestOptions, CommandError> {
+    let host = match &args.host {
+        Some(host) => host.clone(),
+        None => host_name()?,
+    };
+    validate_label("host name", &host)?;
+    let mut tags = args.tags.clone();
+    tags.iter().try_for_each(|tag| validate_label("tag", tag))?;
+    tags.sort();
+    tags.dedup();
+    Ok(IngestOptions {
+        source: input::source(args)?,
+        host,
+        tags,
+        level: context.level(),
+        threads: context.threads(),
+        min_bytes: args.min_size,
+        left_out: vec![
+            context.location()?.path().to_owned(),
+            context.folders().cache.clone(),
+            context.folders().state.clone(),
+        ],
+        exclude: args.exclude.options()?,
+        list_mounts,
+    })
+}
