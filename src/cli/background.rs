@@ -53,10 +53,20 @@ impl Drop for SentKey {
     }
 }
 
-/// Starts the child with this process's own arguments and helps it until the mount is ready.
-pub(super) fn start_child(source: &KeySource, question: &str) -> Result<(), CommandError> {
+/// How a child gets its key.
+pub(super) struct KeyPath<'a> {
+    /// Where the key comes from.
+    pub(super) source: &'a KeySource,
+    /// How people configured it; nothing if they are to be asked.
+    pub(super) configured: Option<String>,
+    /// What they are asked.
+    pub(super) question: &'a str,
+}
+
+/// Starts the child with these arguments and helps it until the mount is ready.
+pub(super) fn start_child(arguments: &[OsString], key: &KeyPath<'_>) -> Result<(), CommandError> {
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("yester").args(std::env::args_os().skip(1)).env(CHILD_VARIABLE, "1");
+    command.arg0("yester").args(arguments).env(CHILD_VARIABLE, "1");
     for variable in SECRET_VARIABLES {
         command.env_remove(variable);
     }
@@ -65,12 +75,11 @@ pub(super) fn start_child(source: &KeySource, question: &str) -> Result<(), Comm
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|source| CommandError::io("cannot start the process that serves the mount", source))?;
-    match attend(&mut child, source, question) {
+    match attend(&mut child, key) {
         Ok(Attended::Ready) => Ok(()),
         Ok(Attended::Ended) => Err(CommandError::silent(exit_code(&mut child))),
         Err(error) => {
-            // The child sees its standard input end, and ends without a word.
-            drop(child.stdin.take());
+            // Its standard input has ended with the conversation, so that it ends without a word.
             let _ = child.wait();
             Err(error)
         }
@@ -83,19 +92,19 @@ enum Attended {
     Ended,
 }
 
-fn attend(child: &mut Child, source: &KeySource, question: &str) -> Result<Attended, CommandError> {
+fn attend(child: &mut Child, key: &KeyPath<'_>) -> Result<Attended, CommandError> {
     let (Some(mut to_child), Some(from_child)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(CommandError::message(
             ErrorKind::Failed,
             "cannot talk to the process that serves the mount",
         ));
     };
-    let mut alive = send(&mut to_child, &Greeting { configured: source.configured() });
+    let mut alive = send(&mut to_child, &Greeting { configured: key.configured.clone() });
     for line in BufReader::new(from_child).lines() {
         match line.as_deref() {
             Ok("ready") => return Ok(Attended::Ready),
             Ok("credential") if alive => {
-                let key = match source.credential(question)? {
+                let key = match key.source.credential(key.question)? {
                     Credential::Passphrase(text) => SentKey::Passphrase(text.as_str().to_owned()),
                     Credential::FileKey(key) => SentKey::Key(key.to_text().as_str().to_owned()),
                 };
@@ -128,13 +137,11 @@ pub(super) struct Parent {
 }
 
 impl Parent {
-    /// Returns the parent if this process is such a child; it leaves the parent's terminal then.
+    /// Returns the parent if this process is such a child.
     pub(super) fn find() -> Result<Option<Self>, CommandError> {
         if std::env::var_os(CHILD_VARIABLE).is_none() {
             return Ok(None);
         }
-        rustix::process::setsid()
-            .map_err(|source| CommandError::io("cannot leave the terminal", source.into()))?;
         let mut lines = BufReader::new(io::stdin()).lines();
         let greeting: Greeting = receive(&mut lines)?;
         Ok(Some(Self { configured: greeting.configured, lines }))
@@ -158,7 +165,12 @@ impl Parent {
     }
 
     /// Tells the parent that the mount is there, and lets go of everything that ties this process to it.
+    ///
+    /// Only now: until the mount is there, autofs lets no process through to the mount point but those of the
+    /// process group that mounts. All others wait for the mount, as a child of another group would for itself.
     pub(super) fn leave(self, log: &File) -> Result<(), CommandError> {
+        rustix::process::setsid()
+            .map_err(|source| CommandError::io("cannot leave the terminal", source.into()))?;
         say("ready")?;
         let fail = |source: io::Error| CommandError::io("cannot let go of the terminal", source);
         let null = OpenOptions::new().read(true).write(true).open("/dev/null").map_err(fail)?;
@@ -182,23 +194,6 @@ pub(super) fn open_log(state: &Path) -> Result<File, CommandError> {
         log.set_len(0).map_err(fail)?;
     }
     Ok(log)
-}
-
-/// Tells systemd that the mount is ready, where it runs this process and waits for that.
-pub(super) fn notify_systemd() {
-    use std::os::linux::net::SocketAddrExt;
-    use std::os::unix::ffi::OsStrExt;
-    use std::os::unix::net::{SocketAddr, UnixDatagram};
-
-    let Some(name): Option<OsString> = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let address = match name.as_bytes().strip_prefix(b"@") {
-        Some(abstract_name) => SocketAddr::from_abstract_name(abstract_name),
-        None => SocketAddr::from_pathname(&name),
-    };
-    let sent = address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address));
-    if let Err(error) = sent {
-        tracing::warn!("cannot tell systemd that the mount is ready: {error}");
-    }
 }
 
 fn say(word: &str) -> Result<(), CommandError> {

@@ -16,6 +16,7 @@ mod location;
 mod logging;
 mod ls;
 mod mount;
+mod mount_helper;
 mod output;
 mod patterns;
 mod process;
@@ -24,6 +25,7 @@ mod record;
 mod restore;
 mod select;
 mod snapshots;
+mod systemd;
 mod umount;
 mod verify;
 
@@ -34,6 +36,7 @@ use clap::{Parser, Subcommand};
 
 use context::{Context, GlobalArgs};
 use exit::CommandError;
+use mount_helper::Call;
 
 /// Versioned backups that mount. Mount yesterday.
 #[derive(Debug, Parser)]
@@ -59,22 +62,33 @@ enum Command {
     Verify(verify::VerifyArgs),
 }
 
-/// Runs one command line, the program's name first, and returns its exit code.
+/// Runs one command line, the program's name first, and returns its exit code: that of `mount(8)` where this is
+/// how the program was called.
 ///
 /// Errors are printed to standard error here, once, with what to do about them.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let code = match mount_helper::read(arguments.into_iter().collect()) {
+        Ok(Call::Command(arguments)) => run_command(arguments),
+        Ok(Call::Helper(arguments)) => mount_helper::exit_code(run_command(arguments)),
+        Ok(Call::Rehearsal) => 0,
+        Err(error) => mount_helper::exit_code(error.report()),
+    };
+    ExitCode::from(code)
+}
+
+fn run_command(arguments: Vec<OsString>) -> u8 {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             // A closed standard output leaves nobody to tell.
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { exit::ErrorKind::Usage.code() } else { 0 });
+            return if error.use_stderr() { exit::ErrorKind::Usage.code() } else { 0 };
         }
     };
     logging::start(&cli.global);
     match dispatch(cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => ExitCode::from(error.report()),
+        Ok(()) => 0,
+        Err(error) => error.report(),
     }
 }
 

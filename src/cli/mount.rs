@@ -1,16 +1,20 @@
 //! `yester mount`: shows snapshots as a file system.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
 use nix::unistd::User;
 
-use super::background::{self, Parent};
+use super::background::{self, KeyPath, Parent};
 use super::context::Context;
+use super::credentials::KeySource;
 use super::exit::{CommandError, ErrorKind};
 use super::location::Location;
-use crate::fuse::{self, Audience, MountError, MountOptions, Permissions};
+use super::systemd::{self, State};
+use super::{mount_helper, process};
+use crate::fuse::{self, Audience, Execution, MountError, MountOptions, Permissions};
 use crate::repo::Repository;
 use crate::vfs::{Ownership, RootView, Vfs, VfsOptions};
 
@@ -24,7 +28,11 @@ Examples:
   yester mount /mnt/yester
   cp -a /mnt/yester/sources/etc/latest/etc/hosts /tmp/
   pg_restore -d shop /mnt/yester/sources/shop/latest/shop.dump
-  yester umount /mnt/yester")]
+  yester umount /mnt/yester
+
+A line of /etc/fstab, whose options are those of mount(8) and key-file=, passphrase-file=,
+snapshot=, for=, cache-size=, threads=, allow_other, ignore_permissions:
+  /srv/backup  /mnt/yester  fuse.yester  key-file=/root/yester.key,noauto  0  0")]
 pub(super) struct MountArgs {
     /// An empty directory
     #[arg(value_name = "MOUNTPOINT")]
@@ -41,9 +49,18 @@ pub(super) struct MountArgs {
     /// Let whoever may enter read everything, whatever owners and modes say
     #[arg(long)]
     ignore_permissions: bool,
+    /// Let nobody run programs from the mount
+    #[arg(long)]
+    noexec: bool,
+    /// Take the passphrase from the first line of this file
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
     /// Serve until the mount ends, for supervisors; tells systemd when it is ready
     #[arg(long)]
     foreground: bool,
+    /// Say only what is wrong: whoever called will tell the rest
+    #[arg(long, hide = true)]
+    terse: bool,
 }
 
 /// Mounts, in the background unless told otherwise.
@@ -52,18 +69,35 @@ pub(super) fn run(context: &Context, args: &MountArgs) -> Result<(), CommandErro
     if let Some(parent) = Parent::find()? {
         return serve_for(parent, context, args, &location);
     }
-    let mountpoint = find_mountpoint(&args.mountpoint)?;
+    // What is wrong with the mount point should be known before anybody types a passphrase.
+    let mountpoint = fuse::prepare(&args.mountpoint)?;
     let ownership = ownership(args)?;
+    let source = key_source(context, args);
+    let configured = match &args.passphrase_file {
+        Some(path) => Some(format!("the passphrase file {}", path.display())),
+        None => source.configured(),
+    };
+    let question = format!("passphrase of {location}");
     if args.foreground {
-        let mounted = mount(context.open()?, context, args, ownership, &location)?;
+        let ask = &mut || source.credential(&question);
+        let repo = context.open_with(&location, configured.as_deref(), ask)?;
+        let mounted = mount(repo, context, args, ownership, &location)?;
         explain(context, args, &location, &mountpoint);
-        background::notify_systemd();
-        mounted.wait()?;
+        systemd::notify(State::Ready);
+        let ended = mounted.wait();
+        systemd::notify(State::Stopping);
+        ended?;
         return Ok(());
     }
-    background::start_child(&context.key_source(), &format!("passphrase of {location}"))?;
+    let key = KeyPath { source: &source, configured, question: &question };
+    background::start_child(&mount_helper::own_arguments(), &key)?;
     explain(context, args, &location, &mountpoint);
     Ok(())
+}
+
+/// Returns where the key comes from: a file that was named for this mount counts first.
+fn key_source(context: &Context, args: &MountArgs) -> KeySource {
+    args.passphrase_file.clone().map_or_else(|| context.key_source(), KeySource::File)
 }
 
 fn serve_for(
@@ -91,6 +125,7 @@ fn mount(
     ownership: Ownership,
     location: &Location,
 ) -> Result<fuse::MountedFs, CommandError> {
+    process::raise_open_files();
     let root = match &args.snapshot {
         Some(name) => RootView::Snapshot(Box::new(repo.find_snapshot(name)?.manifest)),
         None => RootView::All,
@@ -101,18 +136,10 @@ fn mount(
     let options = MountOptions {
         audience: if everyone { Audience::Everyone } else { Audience::Mounter },
         permissions: if args.ignore_permissions { Permissions::Ignored } else { Permissions::Checked },
+        execution: if args.noexec { Execution::Forbidden } else { Execution::Allowed },
         fsname: location.to_string(),
     };
-    Ok(fuse::mount(Arc::new(vfs), &find_mountpoint(&args.mountpoint)?, &options)?)
-}
-
-fn find_mountpoint(path: &Path) -> Result<PathBuf, CommandError> {
-    let fail = |source| {
-        CommandError::io(format!("cannot mount at {}", path.display()), source)
-            .hint(format!("make an empty directory: mkdir -p {}", path.display()))
-    };
-    let found = path.canonicalize().map_err(fail)?;
-    if found.is_dir() { Ok(found) } else { Err(fail(std::io::ErrorKind::NotADirectory.into())) }
+    Ok(fuse::mount(Arc::new(vfs), &args.mountpoint, &options)?)
 }
 
 fn ownership(args: &MountArgs) -> Result<Ownership, CommandError> {
@@ -125,6 +152,9 @@ fn ownership(args: &MountArgs) -> Result<Ownership, CommandError> {
 }
 
 fn explain(context: &Context, args: &MountArgs, location: &Location, mountpoint: &Path) {
+    if args.terse {
+        return;
+    }
     let mountpoint = mountpoint.display();
     let root = match args.snapshot {
         Some(_) => mountpoint.to_string(),
@@ -140,17 +170,37 @@ impl From<MountError> for CommandError {
     fn from(error: MountError) -> Self {
         let (kind, hint) = match &error {
             MountError::System { source, .. } => match source.kind() {
-                std::io::ErrorKind::ResourceBusy => (ErrorKind::Busy, None),
-                std::io::ErrorKind::NotFound => {
+                io::ErrorKind::ResourceBusy => (ErrorKind::Busy, None),
+                io::ErrorKind::NotFound => {
                     (ErrorKind::Failed, Some("is fuse3 installed, and /dev/fuse there?"))
                 }
-                std::io::ErrorKind::PermissionDenied => (
+                io::ErrorKind::PermissionDenied => (
                     ErrorKind::Failed,
-                    Some("without root, --allow-other and --for need user_allow_other in /etc/fuse.conf"),
+                    Some(
+                        "without root, /dev/fuse must be open to all, and --allow-other and --for need \
+                         user_allow_other in /etc/fuse.conf",
+                    ),
                 ),
                 _ => (ErrorKind::Failed, None),
             },
-            MountError::NotMounted(_) => (ErrorKind::Failed, None),
+            MountError::Place { source, .. } => match source.kind() {
+                io::ErrorKind::NotADirectory => {
+                    (ErrorKind::Failed, Some("a file stands there; a mount needs an empty directory"))
+                }
+                io::ErrorKind::NotFound => {
+                    (ErrorKind::Failed, Some("make an empty directory there with mkdir -p"))
+                }
+                _ => (ErrorKind::Failed, None),
+            },
+            MountError::NotMounted(_) => {
+                (ErrorKind::Failed, Some("`findmnt -t fuse.yester` lists the mounts that there are"))
+            }
+            MountError::InUse(_) => {
+                (ErrorKind::Busy, Some("end it with `yester umount`, or mount at another directory"))
+            }
+            MountError::NotEmpty(_) => {
+                (ErrorKind::Failed, Some("a mount would hide what is in it; make an empty directory"))
+            }
         };
         Self::new(kind, error).hints(hint)
     }

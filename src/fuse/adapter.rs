@@ -20,6 +20,7 @@ use fuser::{
 
 use super::convert::{absent, file_attr, file_type, refuse, seek_of, time_to_live};
 use super::pool::Pool;
+use crate::path::NAME_MAX_BYTES;
 use crate::vfs::{Lookup, Vfs, VfsError, Visit};
 
 /// Background requests that the kernel keeps under way; its default of 16 starves fast readers.
@@ -27,15 +28,28 @@ const MAX_BACKGROUND: u16 = 64;
 
 /// Unit of `f_blocks`.
 const STATFS_BLOCK_BYTES: u32 = 4096;
-/// Longest name that `statfs` promises.
-const NAME_MAX_BYTES: u32 = 255;
+/// Longest name that `statfs` promises: what a snapshot may hold, and the kernel's protocol carries.
+const STATFS_NAME_BYTES: u32 = {
+    assert!(NAME_MAX_BYTES == 1024);
+    1024
+};
 
 /// Numbers are never used for two nodes, so one generation is enough.
 const GENERATION: Generation = Generation(0);
 
+/// What the kernel does with the POSIX access control lists among the extended attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AccessLists {
+    /// They decide about access, together with the modes.
+    Enforced,
+    /// They are attributes like others.
+    Shown,
+}
+
 /// A [`Vfs`] as fuser wants it.
 pub(super) struct Adapter {
     vfs: Arc<Vfs>,
+    lists: AccessLists,
     pool: Pool,
     /// Dropped with the adapter when the last event loop ends; nothing is ever sent.
     _serving: Sender<()>,
@@ -43,10 +57,10 @@ pub(super) struct Adapter {
 
 impl Adapter {
     /// Starts the pool. `serving` is dropped when the mount has ended.
-    pub(super) fn new(vfs: Arc<Vfs>, serving: Sender<()>) -> io::Result<Self> {
+    pub(super) fn new(vfs: Arc<Vfs>, lists: AccessLists, serving: Sender<()>) -> io::Result<Self> {
         // Half of them wait for a disk while the others decode.
         let threads = 2 * std::thread::available_parallelism().map_or(2, usize::from);
-        Ok(Self { vfs, pool: Pool::start(threads)?, _serving: serving })
+        Ok(Self { vfs, lists, pool: Pool::start(threads)?, _serving: serving })
     }
 
     /// Answers by a thread of the pool.
@@ -93,7 +107,8 @@ impl Filesystem for Adapter {
             InitFlags::FUSE_CACHE_SYMLINKS,
             InitFlags::FUSE_EXPLICIT_INVAL_DATA,
         ];
-        for capability in wanted {
+        let enforced = self.lists == AccessLists::Enforced;
+        for capability in wanted.into_iter().chain(enforced.then_some(InitFlags::FUSE_POSIX_ACL)) {
             if config.add_capabilities(capability).is_err() {
                 tracing::debug!(?capability, "the kernel lacks a capability");
             }
@@ -254,7 +269,7 @@ impl Filesystem for Adapter {
         let statistics = self.vfs.statistics();
         let blocks = statistics.bytes.div_ceil(u64::from(STATFS_BLOCK_BYTES));
         let unit = STATFS_BLOCK_BYTES;
-        reply.statfs(blocks, 0, 0, statistics.files, 0, unit, NAME_MAX_BYTES, unit);
+        reply.statfs(blocks, 0, 0, statistics.files, 0, unit, STATFS_NAME_BYTES, unit);
     }
 
     fn getxattr(&self, _: &Request, inode: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {

@@ -18,10 +18,11 @@ fn errno(error: &VfsError) -> Errno {
         VfsError::Stale(_) => Errno::ESTALE,
         VfsError::BadHandle(_) => Errno::EBADF,
         VfsError::NotFound(_) => Errno::ENOENT,
+        VfsError::NameTooLong(_) => Errno::ENAMETOOLONG,
         VfsError::NotADirectory(_) => Errno::ENOTDIR,
         VfsError::IsADirectory(_) => Errno::EISDIR,
         VfsError::NotALink(_) | VfsError::NotAFile(_) => Errno::EINVAL,
-        VfsError::NoAttribute(_) => Errno::ENODATA,
+        VfsError::NoAttribute => Errno::ENODATA,
         VfsError::Unreadable { .. } => Errno::EIO,
     }
 }

@@ -6,6 +6,7 @@
 mod adapter;
 mod convert;
 mod mountinfo;
+mod place;
 mod pool;
 mod unmount;
 
@@ -20,9 +21,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::vfs::Vfs;
-use adapter::Adapter;
+use adapter::{AccessLists, Adapter};
 
 pub use mountinfo::list_mounts;
+pub use place::prepare;
 pub use unmount::{UnmountOutcome, unmount_path};
 
 /// Subtype of the mounts, as in `fuse.yester`.
@@ -57,6 +59,15 @@ pub enum Permissions {
     Ignored,
 }
 
+/// Whether programs in a mount may be run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Execution {
+    /// By whom the files' modes let, but never with the rights of set-id bits.
+    Allowed,
+    /// By nobody.
+    Forbidden,
+}
+
 /// How a view is mounted.
 #[derive(Debug, Clone)]
 pub struct MountOptions {
@@ -64,6 +75,8 @@ pub struct MountOptions {
     pub audience: Audience,
     /// Whether modes hold.
     pub permissions: Permissions,
+    /// Whether programs may be run.
+    pub execution: Execution,
     /// What `df` and `mount` name as the source: the store's location.
     pub fsname: String,
 }
@@ -82,9 +95,24 @@ pub enum MountError {
         #[source]
         source: std::io::Error,
     },
+    /// There is no directory that can be used.
+    #[error("cannot mount at {mountpoint}")]
+    Place {
+        /// Where.
+        mountpoint: String,
+        /// The refusal.
+        #[source]
+        source: std::io::Error,
+    },
     /// Nothing of ours is mounted there.
     #[error("{0} is not a yester mount")]
     NotMounted(String),
+    /// A mount of ours is served there.
+    #[error("a yester mount is already served at {0}")]
+    InUse(String),
+    /// A mount would hide what is there.
+    #[error("cannot mount at {0}: the directory is not empty")]
+    NotEmpty(String),
 }
 
 impl MountError {
@@ -118,16 +146,20 @@ pub struct MountedFs {
 /// and SIGTERM, SIGINT and SIGHUP no longer kill the process: [`MountedFs::wait`] takes them.
 ///
 /// # Errors
-/// Fails if the mount point cannot be used, or mounting is not allowed.
+/// Fails as [`prepare`] does, or if mounting is not allowed.
 pub fn mount(vfs: Arc<Vfs>, mountpoint: &Path, options: &MountOptions) -> Result<MountedFs, MountError> {
     let failed = |operation| MountError::system(operation, mountpoint);
-    let mountpoint = mountpoint.canonicalize().map_err(failed("mount at"))?;
+    let mountpoint = prepare(mountpoint)?;
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(failed("take signals for"))?;
     let (serving, ended) = bounded(0);
-    let adapter = Adapter::new(vfs, serving).map_err(failed("start threads for"))?;
+    let adapter = Adapter::new(vfs, access_lists(options), serving).map_err(failed("start threads for"))?;
     let session = Session::new(adapter, &mountpoint, &config(options)).map_err(failed("mount at"))?;
     let session = ManuallyDrop::new(session.spawn().map_err(failed("serve"))?);
-    let device = mountinfo::Device::of(&mountpoint).map_err(failed("look at"))?;
+    let device = mountinfo::Device::of(&mountpoint).map_err(|source| {
+        // Nothing that this process says later would be heard if the mount stayed: it would be a dead one.
+        let _ = unmount::take_away(&mountpoint);
+        failed("look at")(source)
+    })?;
     raise_readahead(device);
     Ok(MountedFs { _session: session, ended, signals, mountpoint, device })
 }
@@ -190,12 +222,24 @@ fn config(options: &MountOptions) -> Config {
     if options.permissions == Permissions::Checked {
         config.mount_options.push(MountOption::DefaultPermissions);
     }
+    if options.execution == Execution::Forbidden {
+        config.mount_options.push(MountOption::NoExec);
+    }
     config.acl = match options.audience {
         Audience::Mounter => SessionACL::Owner,
         Audience::Everyone => SessionACL::All,
     };
     config.n_threads = Some(EVENT_LOOPS);
     config
+}
+
+/// Returns whether the kernel is to enforce stored access control lists. Where only the mounting user enters it
+/// would cost a request a file, and keep nobody out: that user has the key, or is root.
+fn access_lists(options: &MountOptions) -> AccessLists {
+    match (options.audience, options.permissions) {
+        (Audience::Everyone, Permissions::Checked) => AccessLists::Enforced,
+        (Audience::Mounter, _) | (_, Permissions::Ignored) => AccessLists::Shown,
+    }
 }
 
 /// Returns a name that cannot be taken for further options, since options are joined by commas.
@@ -225,6 +269,7 @@ mod tests {
         MountOptions {
             audience: Audience::Mounter,
             permissions: Permissions::Checked,
+            execution: Execution::Allowed,
             fsname: "/srv/backup,allow_other".to_owned(),
         }
     }
@@ -244,13 +289,27 @@ mod tests {
         {
             assert!(private.mount_options.contains(&option), "{option:?}");
         }
+        assert!(!private.mount_options.contains(&MountOption::NoExec));
         assert_eq!(private.acl, SessionACL::Owner);
         let open = config(&MountOptions {
             audience: Audience::Everyone,
             permissions: Permissions::Ignored,
+            execution: Execution::Forbidden,
             ..options()
         });
         assert_eq!(open.acl, SessionACL::All);
+        assert!(open.mount_options.contains(&MountOption::NoExec));
         assert!(!open.mount_options.contains(&MountOption::DefaultPermissions));
+    }
+
+    #[test]
+    fn access_control_lists_hold_where_others_enter_by_modes() {
+        let lists = |audience, permissions| {
+            access_lists(&MountOptions { audience, permissions, ..options() }) == AccessLists::Enforced
+        };
+        assert!(lists(Audience::Everyone, Permissions::Checked));
+        // The kernel would check modes, too.
+        assert!(!lists(Audience::Everyone, Permissions::Ignored));
+        assert!(!lists(Audience::Mounter, Permissions::Checked));
     }
 }

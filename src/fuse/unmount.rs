@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 
+use super::MountError;
 use super::mountinfo::{self, Device};
-use super::{MountError, SUBTYPE};
 
 /// How an unmount went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,14 +27,13 @@ pub fn unmount_path(mountpoint: &Path) -> Result<UnmountOutcome, MountError> {
     let failed = || MountError::system("unmount", mountpoint);
     let path = resolve(mountpoint).map_err(failed())?;
     let mount = mountinfo::find(&path).map_err(failed())?;
-    let expected = format!("fuse.{SUBTYPE}");
-    if mount.is_none_or(|mount| mount.fstype != expected) {
+    if mount.is_none_or(|mount| !mount.is_ours()) {
         return Err(MountError::NotMounted(mountpoint.display().to_string()));
     }
     if unmount(&path, UnmountFlags::empty()).is_ok() {
         return Ok(UnmountOutcome::Clean);
     }
-    unmount(&path, UnmountFlags::DETACH).map_err(failed())?;
+    take_away(&path).map_err(failed())?;
     Ok(UnmountOutcome::Detached)
 }
 
@@ -46,11 +45,16 @@ pub(super) fn detach(mountpoint: &Path, device: Device) -> Result<(), MountError
     if top.is_none_or(|mount| mount.device != device) {
         return Ok(());
     }
-    unmount(mountpoint, UnmountFlags::DETACH).map_err(failed())
+    take_away(mountpoint).map_err(failed())
+}
+
+/// Takes the topmost mount at `path` out of the tree, busy or not.
+pub(super) fn take_away(path: &Path) -> io::Result<()> {
+    unmount(path, UnmountFlags::DETACH)
 }
 
 /// Makes a mount point absolute without asking the mounted file system, which may be dead.
-fn resolve(mountpoint: &Path) -> io::Result<PathBuf> {
+pub(super) fn resolve(mountpoint: &Path) -> io::Result<PathBuf> {
     match (mountpoint.parent(), mountpoint.file_name()) {
         (Some(parent), Some(name)) => {
             let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };

@@ -14,6 +14,9 @@ pub enum VfsError {
     /// What stood there is gone: a view whose last snapshot was forgotten.
     #[error("there is no {0}")]
     NotFound(String),
+    /// No snapshot can hold such a name; it says how many bytes it has.
+    #[error("a name of {0} bytes is too long")]
+    NameTooLong(usize),
     /// A directory is needed here.
     #[error("{0} is not a directory")]
     NotADirectory(String),
@@ -27,8 +30,10 @@ pub enum VfsError {
     #[error("{0} is not a regular file")]
     NotAFile(String),
     /// The node has no extended attribute of this name.
-    #[error("{0} has no such extended attribute")]
-    NoAttribute(String),
+    ///
+    /// It carries no path: programs ask for attributes of every file that they list, and mostly there are none.
+    #[error("it has no such extended attribute")]
+    NoAttribute,
     /// The store did not yield what the node is made of.
     #[error("cannot read {path}")]
     Unreadable {

@@ -4,12 +4,13 @@
 //! group. It is the same in every mount, and two snapshots never share one: the kernel keeps cached pages by
 //! inode, and files of one path have different bytes in different snapshots.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry as Slots;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slots;
 use std::sync::{Arc, Mutex};
 
 use super::directory::Directory;
 use super::lock;
+use super::short_name::ShortName;
 use crate::format::tree::Time;
 use crate::id::SnapshotId;
 use crate::path::Name;
@@ -62,20 +63,34 @@ impl NodeKey {
 
     /// Returns the inode number, if no other node has it.
     pub(super) fn inode(&self) -> u64 {
-        let hash = u64::from_le_bytes(first_bytes(&self.0)) >> 1;
+        let hash = u64::from_le_bytes(part(&self.0, 0)) >> 1;
         if hash < FIRST_HASHED { hash + FIRST_HASHED } else { hash }
     }
 
+    /// Returns what tells the node that was given this number from all others.
+    pub(super) fn identity(&self, inode: u64) -> Identity {
+        Identity { inode, rest: self.rest() }
+    }
+
     /// Returns what tells nodes apart whose numbers collide.
-    pub(super) fn identity(&self) -> u128 {
-        u128::from_le_bytes(first_bytes(&self.0))
+    fn rest(&self) -> u32 {
+        // The number has 63 bits of the hash already.
+        u32::from_le_bytes(part(&self.0, 8))
     }
 }
 
-fn first_bytes<const N: usize>(bytes: &[u8; 32]) -> [u8; N] {
-    let mut first = [0; N];
-    first.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-    first
+/// Tells nodes apart, collisions of numbers included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Identity {
+    inode: u64,
+    rest: u32,
+}
+
+/// Returns some bytes of a hash, from `start` on.
+fn part<const N: usize>(bytes: &[u8; 32], start: usize) -> [u8; N] {
+    let mut part = [0; N];
+    part.iter_mut().zip(bytes.iter().skip(start)).for_each(|(to, from)| *to = *from);
+    part
 }
 
 /// Where a node stands: what is needed to find its metadata again.
@@ -84,12 +99,7 @@ pub(super) enum Place {
     /// A directory of a view.
     View(Arc<[Name]>),
     /// A link of a view.
-    Link {
-        /// Where it leads.
-        target: Arc<[u8]>,
-        /// The time it shows.
-        time: Time,
-    },
+    Link(Arc<ViewLink>),
     /// A directory in a snapshot.
     Directory(Arc<Directory>),
     /// Any other entry of a directory in a snapshot.
@@ -97,42 +107,56 @@ pub(super) enum Place {
         /// The directory.
         parent: Arc<Directory>,
         /// Its name there (one of its names).
-        name: Name,
+        name: ShortName,
     },
 }
 
+/// A link of a view, as it was when it was looked up.
+#[derive(Debug)]
+pub(super) struct ViewLink {
+    /// Where it leads.
+    pub(super) target: Arc<[u8]>,
+    /// The time it shows.
+    pub(super) time: Time,
+}
+
 struct Slot {
-    identity: u128,
-    lookups: u64,
     place: Place,
+    rest: u32,
+    /// A node that was looked up this often is kept for good.
+    lookups: u32,
 }
 
 /// The nodes that the kernel knows. One is dropped when the kernel has forgotten every lookup of it.
+///
+/// The kernel forgets when it needs the memory, so that there may be millions. A tree holds them: a hash table
+/// is half empty after it grew, and holds the old one, too, while it grows.
 pub(super) struct InodeTable {
-    slots: Mutex<HashMap<u64, Slot>>,
+    slots: Mutex<BTreeMap<u64, Slot>>,
 }
 
 impl InodeTable {
     /// Starts with the root, which is never dropped.
     pub(super) fn new(root: Place, key: &NodeKey) -> Self {
-        let slot = Slot { identity: key.identity(), lookups: 0, place: root };
-        Self { slots: Mutex::new(HashMap::from([(ROOT_INODE, slot)])) }
+        let slot = Slot { rest: key.rest(), lookups: 0, place: root };
+        Self { slots: Mutex::new(BTreeMap::from([(ROOT_INODE, slot)])) }
     }
 
     /// Returns the number of a node and counts one lookup. `place` is called only for a node that is new.
     pub(super) fn intern(&self, key: &NodeKey, place: impl FnOnce(u64) -> Place) -> u64 {
-        let identity = key.identity();
+        let rest = key.rest();
         let mut inode = key.inode();
         let mut slots = lock(&self.slots);
         loop {
             match slots.entry(inode) {
-                Slots::Occupied(mut slot) if slot.get().identity == identity => {
-                    slot.get_mut().lookups += 1;
+                Slots::Occupied(mut slot) if slot.get().rest == rest => {
+                    let lookups = &mut slot.get_mut().lookups;
+                    *lookups = lookups.saturating_add(1);
                     return inode;
                 }
                 Slots::Occupied(_) => inode = next_inode(inode),
                 Slots::Vacant(slot) => {
-                    slot.insert(Slot { identity, lookups: 1, place: place(inode) });
+                    slot.insert(Slot { rest, lookups: 1, place: place(inode) });
                     return inode;
                 }
             }
@@ -140,8 +164,9 @@ impl InodeTable {
     }
 
     /// Returns a node's identity and place.
-    pub(super) fn get(&self, inode: u64) -> Option<(u128, Place)> {
-        lock(&self.slots).get(&inode).map(|slot| (slot.identity, slot.place.clone()))
+    pub(super) fn get(&self, inode: u64) -> Option<(Identity, Place)> {
+        let slots = lock(&self.slots);
+        slots.get(&inode).map(|slot| (Identity { inode, rest: slot.rest }, slot.place.clone()))
     }
 
     /// Takes back `lookups` lookups of a node.
@@ -153,8 +178,11 @@ impl InodeTable {
         let _dropped = {
             let mut slots = lock(&self.slots);
             let Slots::Occupied(mut slot) = slots.entry(inode) else { return };
-            slot.get_mut().lookups = slot.get().lookups.saturating_sub(lookups);
-            if slot.get().lookups > 0 {
+            let held = &mut slot.get_mut().lookups;
+            if *held < u32::MAX {
+                *held = held.saturating_sub(u32::try_from(lookups).unwrap_or(u32::MAX));
+            }
+            if *held > 0 {
                 return;
             }
             slot.remove()
@@ -182,7 +210,7 @@ mod tests {
 
     fn link(target: &str) -> impl FnOnce(u64) -> Place {
         let target: Arc<[u8]> = target.as_bytes().into();
-        move |_| Place::Link { target, time: Time::default() }
+        move |_| Place::Link(Arc::new(ViewLink { target, time: Time::default() }))
     }
 
     fn table() -> InodeTable {
@@ -224,11 +252,16 @@ mod tests {
     }
 
     #[test]
+    fn a_million_nodes_fit_into_memory() {
+        assert!(size_of::<(u64, Slot)>() <= 48, "{} bytes", size_of::<(u64, Slot)>());
+    }
+
+    #[test]
     fn colliding_numbers_are_told_apart() {
         let table = table();
         let key = NodeKey::link(&[name("x")], b"y");
         let mut same_number = key;
-        same_number.0[12] ^= 1;
+        same_number.0[10] ^= 1;
         let (first, second) = (table.intern(&key, link("a")), table.intern(&same_number, link("b")));
         assert_eq!(second, first + 1);
         assert_eq!(table.intern(&same_number, link("b")), second);

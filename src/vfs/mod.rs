@@ -13,6 +13,7 @@ mod listing;
 mod node;
 mod prefetch;
 mod readdir;
+mod short_name;
 mod stored;
 #[cfg(test)]
 mod support;
@@ -24,8 +25,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::format::content::Content;
 use crate::format::snapshot::Manifest;
-use crate::format::tree::EntryKind;
-use crate::path::Name;
+use crate::format::tree::{EntryKind, Xattr};
+use crate::path::{NAME_MAX_BYTES, Name};
 use crate::repo::{RepoError, Repository};
 use directory::Directory;
 use file::OpenFile;
@@ -42,6 +43,9 @@ pub use error::VfsError;
 pub use inodes::ROOT_INODE;
 pub use listing::Statistics;
 pub use readdir::{DirectoryItem, Visit};
+
+/// How the names of POSIX access control lists begin.
+const ACCESS_LIST: &[u8] = b"system.posix_acl_";
 
 /// What stands at the root.
 #[derive(Debug, Clone)]
@@ -156,8 +160,11 @@ impl Vfs {
     /// Finds `name` in a directory. Counts one lookup of what it finds: see [`Self::forget`].
     ///
     /// # Errors
-    /// Fails if `parent` is no directory or cannot be read.
+    /// Fails if `parent` is no directory or cannot be read, or the name is longer than any can be.
     pub fn lookup(&self, parent: u64, name: &[u8]) -> Result<Lookup, VfsError> {
+        if name.len() > NAME_MAX_BYTES {
+            return Err(VfsError::NameTooLong(name.len()));
+        }
         let Ok(name) = Name::new(name) else { return Ok(Lookup::Absent(Lifetime::Brief)) };
         match self.place(parent)?.1 {
             Place::View(path) => {
@@ -173,8 +180,8 @@ impl Vfs {
                 let stored = Arc::new(stored::StoredEntry::new(entry));
                 Ok(Lookup::Found(self.intern_entry(&directory, &stored)))
             }
-            Place::Link { .. } => Err(VfsError::NotADirectory("a link".to_owned())),
-            Place::Entry { parent, name } => Err(VfsError::NotADirectory(parent.label_of(&name))),
+            Place::Link(_) => Err(VfsError::NotADirectory("a link".to_owned())),
+            Place::Entry { parent, name } => Err(VfsError::NotADirectory(parent.label_of(&name.name()?))),
         }
     }
 
@@ -205,7 +212,7 @@ impl Vfs {
                 stored::has_inline_values(&directory.snapshot.root_attributes)
             }
             Some((_, Place::View(_))) => false,
-            Some((_, Place::Link { .. })) | None => true,
+            Some((_, Place::Link(_))) | None => true,
         }
     }
 
@@ -216,7 +223,7 @@ impl Vfs {
     pub fn read_link(&self, inode: u64) -> Result<Vec<u8>, VfsError> {
         let node = self.node(inode)?;
         match &node {
-            Node::Link { target, .. } => Ok(target.to_vec()),
+            Node::Link(link) => Ok(link.target.to_vec()),
             Node::Entry { stored, .. } => match &stored.entry.kind {
                 EntryKind::Symlink(target) => Ok(target.clone()),
                 _ => Err(VfsError::NotALink(node.label())),
@@ -231,8 +238,7 @@ impl Vfs {
     /// Fails if the node cannot be read.
     pub fn xattr_names(&self, inode: u64) -> Result<Vec<u8>, VfsError> {
         let node = self.node(inode)?;
-        let xattrs = node.stored_attributes().map_or(&[][..], |attributes| &attributes.xattrs);
-        Ok(xattrs.iter().flat_map(|xattr| xattr.name.iter().copied().chain([0])).collect())
+        Ok(self.shown_xattrs(&node).flat_map(|xattr| xattr.name.iter().copied().chain([0])).collect())
     }
 
     /// Returns the value of an extended attribute.
@@ -241,11 +247,17 @@ impl Vfs {
     /// Fails if the node has none of that name, or it cannot be read.
     pub fn xattr(&self, inode: u64, name: &[u8]) -> Result<Vec<u8>, VfsError> {
         let node = self.node(inode)?;
-        let xattrs = node.stored_attributes().map_or(&[][..], |attributes| &attributes.xattrs);
-        let Some(xattr) = xattrs.iter().find(|xattr| xattr.name == name) else {
-            return Err(VfsError::NoAttribute(node.label()));
+        let Some(xattr) = self.shown_xattrs(&node).find(|xattr| xattr.name == name) else {
+            return Err(VfsError::NoAttribute);
         };
         self.repo.value(&xattr.value).map_err(VfsError::unreadable(|| node.label()))
+    }
+
+    /// Access control lists grant rights to users that a view with an owner of its own does not let in.
+    fn shown_xattrs<'a>(&self, node: &'a Node) -> impl Iterator<Item = &'a Xattr> {
+        let hides_lists = self.ownership != Ownership::AsStored;
+        let xattrs = node.stored_attributes().map_or(&[][..], |attributes| &attributes.xattrs);
+        xattrs.iter().filter(move |xattr| !(hides_lists && xattr.name.starts_with(ACCESS_LIST)))
     }
 
     /// Opens a regular file and returns its handle, to be released with [`Self::release_file`].
@@ -311,7 +323,7 @@ fn file_content(node: &Node) -> Result<&Content, VfsError> {
             _ => Err(VfsError::NotAFile(node.label())),
         },
         Node::View { .. } | Node::Root(_) => Err(VfsError::IsADirectory(node.label())),
-        Node::Link { .. } => Err(VfsError::NotAFile(node.label())),
+        Node::Link(_) => Err(VfsError::NotAFile(node.label())),
     }
 }
 

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::attributes::{Extent, NodeAttributes, NodeKind, stored, synthetic};
 use super::directory::Directory;
-use super::inodes::{NodeKey, Place};
+use super::inodes::{Identity, NodeKey, Place, ViewLink};
 use super::listing::{Listing, Statistics, Views};
+use super::short_name::ShortName;
 use super::stored::StoredEntry;
 use super::views::{ViewDirectory, ViewNode, arrange};
 use super::{Lifetime, Root, Vfs, VfsError};
@@ -20,7 +21,7 @@ pub(super) enum Node {
     /// A directory of a view.
     View { path: Arc<[Name]>, directory: Arc<ViewDirectory> },
     /// A link of a view.
-    Link { target: Arc<[u8]>, time: Time },
+    Link(Arc<ViewLink>),
     /// The root of a snapshot.
     Root(Arc<Directory>),
     /// An entry of a directory.
@@ -32,7 +33,7 @@ impl Node {
     pub(super) fn label(&self) -> String {
         match self {
             Self::View { path, .. } => view_label(path),
-            Self::Link { target, .. } => format!("the link to {}", crate::path::escape(target)),
+            Self::Link(link) => format!("the link to {}", crate::path::escape(&link.target)),
             Self::Root(directory) => directory.label(),
             Self::Entry { parent, stored } => parent.label_of(&stored.entry.name),
         }
@@ -41,7 +42,7 @@ impl Node {
     /// Returns the stored metadata, which only what is inside a snapshot has.
     pub(super) fn stored_attributes(&self) -> Option<&Attributes> {
         match self {
-            Self::View { .. } | Self::Link { .. } => None,
+            Self::View { .. } | Self::Link(_) => None,
             Self::Root(directory) => Some(&directory.snapshot.root_attributes),
             Self::Entry { stored, .. } => Some(&stored.entry.attributes),
         }
@@ -50,7 +51,7 @@ impl Node {
 
 impl Vfs {
     /// Returns where a node stands.
-    pub(super) fn place(&self, inode: u64) -> Result<(u128, Place), VfsError> {
+    pub(super) fn place(&self, inode: u64) -> Result<(Identity, Place), VfsError> {
         self.inodes.get(inode).ok_or(VfsError::Stale(inode))
     }
 
@@ -59,12 +60,12 @@ impl Vfs {
         let (identity, place) = self.place(inode)?;
         match place {
             Place::View(path) => Ok(Node::View { directory: self.view(&path)?, path }),
-            Place::Link { target, time } => Ok(Node::Link { target, time }),
+            Place::Link(link) => Ok(Node::Link(link)),
             Place::Directory(directory) => match &directory.above {
                 None => Ok(Node::Root(directory)),
                 Some((parent, name)) => self.entry(identity, parent, name),
             },
-            Place::Entry { parent, name } => self.entry(identity, &parent, &name),
+            Place::Entry { parent, name } => self.entry(identity, &parent, &name.name()?),
         }
     }
 
@@ -77,7 +78,7 @@ impl Vfs {
         found.ok_or_else(|| VfsError::NotFound(view_label(path)))
     }
 
-    fn entry(&self, identity: u128, parent: &Arc<Directory>, name: &Name) -> Result<Node, VfsError> {
+    fn entry(&self, identity: Identity, parent: &Arc<Directory>, name: &Name) -> Result<Node, VfsError> {
         let stored = match self.entries.get(identity) {
             Some(stored) => stored,
             None => {
@@ -99,7 +100,9 @@ impl Vfs {
         let key = view_key(&path, node);
         let inode = self.inodes.intern(&key, |inode| match node {
             ViewNode::Directory(_) => Place::View(path.into()),
-            ViewNode::Link { target, time } => Place::Link { target: Arc::clone(target), time: *time },
+            ViewNode::Link { target, time } => {
+                Place::Link(Arc::new(ViewLink { target: Arc::clone(target), time: *time }))
+            }
             ViewNode::Snapshot(manifest) => {
                 Place::Directory(Arc::new(Directory::root(inode, Arc::clone(manifest))))
             }
@@ -116,14 +119,17 @@ impl Vfs {
     /// Gives an entry its number, counts one lookup, and keeps its metadata at hand.
     pub(super) fn intern_entry(&self, parent: &Arc<Directory>, stored: &Arc<StoredEntry>) -> NodeAttributes {
         let key = parent.key_of(stored);
-        let name = || stored.entry.name.clone();
         let inode = self.inodes.intern(&key, |inode| match &stored.entry.kind {
-            EntryKind::Directory(tree) => {
-                Place::Directory(Arc::new(Directory::child(inode, key, parent, name(), *tree)))
-            }
-            _ => Place::Entry { parent: Arc::clone(parent), name: name() },
+            EntryKind::Directory(tree) => Place::Directory(Arc::new(Directory::child(
+                inode,
+                key,
+                parent,
+                stored.entry.name.clone(),
+                *tree,
+            ))),
+            _ => Place::Entry { parent: Arc::clone(parent), name: ShortName::new(&stored.entry.name) },
         });
-        self.entries.insert(key.identity(), Arc::clone(stored));
+        self.entries.insert(key.identity(inode), Arc::clone(stored));
         self.entry_attributes(inode, stored)
     }
 
@@ -131,7 +137,7 @@ impl Vfs {
     pub(super) fn attributes_of(&self, inode: u64, node: &Node) -> NodeAttributes {
         match node {
             Node::View { directory, .. } => self.view_attributes(inode, directory),
-            Node::Link { target, time } => self.link_attributes(inode, target, *time),
+            Node::Link(link) => self.link_attributes(inode, &link.target, link.time),
             Node::Root(directory) => {
                 let snapshot = &directory.snapshot;
                 self.snapshot_attributes(inode, &snapshot.root_attributes, snapshot.root.entries)

@@ -111,8 +111,10 @@ impl Vfs {
                 };
                 (above, Entries::Stored(DirectoryCursor::new(directory)))
             }
-            Place::Link { .. } => return Err(VfsError::NotADirectory("a link".to_owned())),
-            Place::Entry { parent, name } => return Err(VfsError::NotADirectory(parent.label_of(&name))),
+            Place::Link(_) => return Err(VfsError::NotADirectory("a link".to_owned())),
+            Place::Entry { parent, name } => {
+                return Err(VfsError::NotADirectory(parent.label_of(&name.name()?)));
+            }
         };
         Ok(self.directories.insert(OpenDirectory { inode, above, entries: Mutex::new(entries) }))
     }

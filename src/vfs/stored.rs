@@ -5,13 +5,17 @@ use std::sync::{Arc, OnceLock};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
+use super::inodes::Identity;
 use crate::format::content::{Content, ContentItem};
-use crate::format::tree::{Attributes, Entry, EntryKind, Value};
+use crate::format::tree::{Attributes, Entry, EntryKind, Value, Xattr};
 use crate::repo::Repository;
 use crate::repo::content::ContentReader;
 
 /// Bound of the cache of entries. What falls out is found again through its page.
-const CACHE_BYTES: u64 = 32 << 20;
+const CACHE_BYTES: u64 = 12 << 20;
+
+/// What an entry takes of the cache's own tables.
+const CACHE_SLOT_BYTES: usize = 64;
 
 /// Guess of what an entry takes, for sizing the cache's tables.
 const TYPICAL_ENTRY_BYTES: u64 = 512;
@@ -55,19 +59,32 @@ impl StoredEntry {
         self.blocks.get().is_some() && has_inline_values(&self.entry.attributes)
     }
 
+    /// Returns about what it takes in memory, with its place in the cache.
     fn weight(&self) -> u64 {
         let attributes = &self.entry.attributes;
-        let values = attributes.xattrs.iter().map(|xattr| match &xattr.value {
-            Value::Inline(bytes) => bytes.len() + xattr.name.len(),
-            Value::Spilled { .. } => xattr.name.len(),
+        let xattrs = attributes.xattrs.iter().map(|xattr| {
+            let value = match &xattr.value {
+                Value::Inline(bytes) => allocated(bytes.len()),
+                Value::Spilled { .. } => 0,
+            };
+            size_of::<Xattr>() + allocated(xattr.name.len()) + value
         });
+        let owners = [&attributes.user, &attributes.group].into_iter().flatten();
         let kind = match &self.entry.kind {
-            EntryKind::File(Content::Inline(items)) => items.len() * size_of::<ContentItem>(),
-            EntryKind::Symlink(target) => target.len(),
+            EntryKind::File(Content::Inline(items)) => allocated(items.len() * size_of::<ContentItem>()),
+            EntryKind::Symlink(target) => allocated(target.len()),
             _ => 0,
         };
-        (size_of::<Self>() + 64 + values.sum::<usize>() + kind) as u64
+        let name = allocated(self.entry.name.as_bytes().len());
+        let owners: usize = owners.map(|name| allocated(name.len())).sum();
+        (allocated(size_of::<Self>()) + CACHE_SLOT_BYTES + name + owners + kind + xattrs.sum::<usize>())
+            as u64
     }
+}
+
+/// Returns what an allocation of `bytes` takes of the heap.
+fn allocated(bytes: usize) -> usize {
+    if bytes == 0 { 0 } else { (bytes + 8).next_multiple_of(16).max(32) }
 }
 
 /// Tells whether no extended attribute lies in a chunk of its own.
@@ -86,14 +103,14 @@ fn blocks_of(items: &[ContentItem]) -> u64 {
 #[derive(Clone)]
 struct ByBytes;
 
-impl Weighter<u128, Arc<StoredEntry>> for ByBytes {
-    fn weight(&self, _identity: &u128, stored: &Arc<StoredEntry>) -> u64 {
+impl Weighter<Identity, Arc<StoredEntry>> for ByBytes {
+    fn weight(&self, _identity: &Identity, stored: &Arc<StoredEntry>) -> u64 {
         stored.weight()
     }
 }
 
 /// Entries that were seen lately, by the identity of their node.
-pub(super) struct EntryCache(Cache<u128, Arc<StoredEntry>, ByBytes>);
+pub(super) struct EntryCache(Cache<Identity, Arc<StoredEntry>, ByBytes>);
 
 impl EntryCache {
     pub(super) fn new() -> Self {
@@ -101,11 +118,11 @@ impl EntryCache {
         Self(Cache::with_weighter(items, CACHE_BYTES, ByBytes))
     }
 
-    pub(super) fn get(&self, identity: u128) -> Option<Arc<StoredEntry>> {
+    pub(super) fn get(&self, identity: Identity) -> Option<Arc<StoredEntry>> {
         self.0.get(&identity)
     }
 
-    pub(super) fn insert(&self, identity: u128, stored: Arc<StoredEntry>) {
+    pub(super) fn insert(&self, identity: Identity, stored: Arc<StoredEntry>) {
         self.0.insert(identity, stored);
     }
 }
