@@ -7,12 +7,18 @@ mod background;
 mod cat;
 mod context;
 mod credentials;
+mod diff;
+mod entries;
 mod exit;
+mod export;
+mod find;
 mod folders;
+mod generate;
 mod human;
 mod ingest;
 mod init;
 mod location;
+mod log;
 mod logging;
 mod ls;
 mod mount;
@@ -25,6 +31,7 @@ mod record;
 mod restore;
 mod select;
 mod snapshots;
+mod stats;
 mod systemd;
 mod umount;
 mod verify;
@@ -55,11 +62,17 @@ enum Command {
     Ingest(ingest::IngestArgs),
     Snapshots(snapshots::SnapshotsArgs),
     Ls(ls::LsArgs),
+    Find(find::FindArgs),
+    Log(log::LogArgs),
+    Diff(diff::DiffArgs),
     Cat(cat::CatArgs),
+    Export(export::ExportArgs),
     Restore(restore::RestoreArgs),
     Mount(mount::MountArgs),
     Umount(umount::UmountArgs),
     Verify(verify::VerifyArgs),
+    Stats(stats::StatsArgs),
+    Generate(generate::GenerateArgs),
 }
 
 /// Runs one command line, the program's name first, and returns its exit code: that of `mount(8)` where this is
@@ -99,11 +112,17 @@ fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Command::Ingest(args) => ingest::run(&context, args),
         Command::Snapshots(args) => snapshots::run(&context, &args),
         Command::Ls(args) => ls::run(&context, &args),
+        Command::Find(args) => find::run(&context, &args),
+        Command::Log(args) => log::run(&context, &args),
+        Command::Diff(args) => diff::run(&context, &args),
         Command::Cat(args) => cat::run(&context, &args),
+        Command::Export(args) => export::run(&context, &args),
         Command::Restore(args) => restore::run(&context, &args),
         Command::Mount(args) => mount::run(&context, &args),
         Command::Umount(args) => umount::run(&context, &args),
         Command::Verify(args) => verify::run(&context, &args),
+        Command::Stats(args) => stats::run(&context, &args),
+        Command::Generate(args) => generate::run(&context, &args),
     }
 }
 
