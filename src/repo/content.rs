@@ -1,5 +1,6 @@
 //! Reading files: random access over content lists.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{RepoError, Repository};
@@ -120,6 +121,23 @@ impl ContentReader {
                 }
             }
         }
+    }
+
+    /// Returns the range around `offset` of which nothing is known where [`Self::piece_at`] met damage: what the
+    /// damaged node of the list stands for.
+    #[must_use]
+    pub fn unreadable_range(&self, repo: &Repository, offset: u64) -> Range<u64> {
+        let mut range = 0..self.length;
+        let Root::List(mut id) = self.root else { return range };
+        let mut level = None;
+        while let Ok(node) = self.node(repo, &id, range.end - range.start, level) {
+            let (at, start) = node.position(offset.saturating_sub(range.start));
+            let ListNode::Children { level: above, children } = &node.body else { break };
+            let Some((child, length)) = children.get(at) else { break };
+            range = range.start + start..range.start + start + length;
+            (id, level) = (*child, above.checked_sub(1));
+        }
+        range
     }
 
     /// Fills `buffer` from `offset` and returns how many bytes it now holds: fewer only at the end of the file.

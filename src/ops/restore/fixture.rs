@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::chunker::ChunkerParams;
 use crate::crypto::hash::ChunkKind;
 use crate::crypto::slot::{Credential, FileKey};
-use crate::format::content::{ContentBuilder, ContentItem};
+use crate::format::content::{ContentBuilder, ContentItem, ListNode};
 use crate::format::snapshot::{Completeness, Manifest, SnapshotTotals};
 use crate::format::tree::{
     Attributes, Device, Entry, EntryKind, LinkGroup, Page, Time, TreeBuilder, TreeRef, Value, Xattr,
@@ -162,6 +162,17 @@ impl Maker<'_> {
         self.session.add(ChunkKind::Tree, &page.encode()).unwrap()
     }
 
+    /// Stores a node of a content list as it is, whether or not it is true.
+    pub(in crate::ops) fn list(&self, node: &ListNode) -> ChunkId {
+        self.session.add(ChunkKind::List, &node.encode()).unwrap()
+    }
+
+    /// Stores a chunk of data.
+    pub(in crate::ops) fn data(&self, bytes: &[u8]) -> ContentItem {
+        let id = self.session.add(ChunkKind::Data, bytes).unwrap();
+        ContentItem::Data(id, u32::try_from(bytes.len()).unwrap())
+    }
+
     pub(in crate::ops) fn file(&self, name: &str, content: &[u8]) -> Entry {
         let items = content.chunks(SMALL_CHUNK).map(Ok).collect();
         self.sparse_file(name, items)
@@ -172,10 +183,7 @@ impl Maker<'_> {
         let mut builder = ContentBuilder::new();
         for piece in pieces {
             let item = match piece {
-                Ok(bytes) => {
-                    let id = self.session.add(ChunkKind::Data, bytes).unwrap();
-                    ContentItem::Data(id, u32::try_from(bytes.len()).unwrap())
-                }
+                Ok(bytes) => self.data(bytes),
                 Err(length) => ContentItem::Hole(length),
             };
             builder.push(item, &mut self.emit(ChunkKind::List)).unwrap();

@@ -1,7 +1,7 @@
 //! Hard links: which name of a file was restored first, and who waits for it.
 //!
 //! Whoever comes first restores the content; the others wait for it and link to it. Where the first fails, the
-//! next takes its turn.
+//! next takes its turn. Where the store has the file damaged, what could be read is kept once, for all names.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,6 +17,8 @@ pub(super) struct Place {
     pub directory: TreePath,
     /// The name in it.
     pub name: Name,
+    /// The device and the inode that it stood for.
+    pub inode: (u64, u64),
     /// The directory itself, where it may not be possible to open it again.
     pub held: Option<Arc<OpenDirectory>>,
 }
@@ -27,11 +29,19 @@ pub(super) enum Turn<'a> {
     First(Claim<'a>),
     /// Link to what was restored.
     Link(Place),
+    /// Nothing: the file is damaged, and what could be read of it stands here, if anything.
+    Damaged(Option<TreePath>),
 }
 
 enum Group {
     Claimed,
-    Restored { place: Place, names_left: u32 },
+    Decided { outcome: FirstOutcome, names_left: u32 },
+}
+
+#[derive(Clone)]
+enum FirstOutcome {
+    Restored(Place),
+    Damaged(Option<TreePath>),
 }
 
 /// The link groups of one restore.
@@ -62,13 +72,16 @@ impl LinkTable {
                 Some(Group::Claimed) => {
                     groups = self.decided.wait(groups).unwrap_or_else(PoisonError::into_inner);
                 }
-                Some(Group::Restored { place, names_left }) => {
+                Some(Group::Decided { outcome, names_left }) => {
                     *names_left = names_left.saturating_sub(1);
-                    let (place, was_last) = (place.clone(), *names_left == 0);
+                    let (outcome, was_last) = (outcome.clone(), *names_left == 0);
                     let removed = if was_last { groups.remove(&link.group) } else { None };
                     drop(groups);
                     drop(removed);
-                    return Turn::Link(place);
+                    return match outcome {
+                        FirstOutcome::Restored(place) => Turn::Link(place),
+                        FirstOutcome::Damaged(partial) => Turn::Damaged(partial),
+                    };
                 }
             }
         }
@@ -80,8 +93,8 @@ impl LinkTable {
         groups
             .into_values()
             .filter_map(|group| match group {
-                Group::Claimed => None,
-                Group::Restored { place, .. } => place.held,
+                Group::Decided { outcome: FirstOutcome::Restored(place), .. } => place.held,
+                Group::Decided { .. } | Group::Claimed => None,
             })
             .collect()
     }
@@ -94,10 +107,19 @@ impl LinkTable {
 impl Claim<'_> {
     /// Reports where the first name stands now.
     pub(super) fn restored(self, place: Place) {
+        self.decide(FirstOutcome::Restored(place));
+    }
+
+    /// Reports that the file is damaged, and where what could be read of it stands, if anything.
+    pub(super) fn damaged(self, partial: Option<TreePath>) {
+        self.decide(FirstOutcome::Damaged(partial));
+    }
+
+    fn decide(self, outcome: FirstOutcome) {
         // A group of which all names were seen is forgotten, so that the table stays small.
         let names_left = self.link.links.saturating_sub(1);
         if names_left > 0 {
-            self.table.lock().insert(self.link.group, Group::Restored { place, names_left });
+            self.table.lock().insert(self.link.group, Group::Decided { outcome, names_left });
         }
     }
 }
@@ -122,7 +144,7 @@ mod tests {
     const LINK: LinkGroup = LinkGroup { group: 7, links: 4 };
 
     fn place() -> Place {
-        Place { directory: TreePath::root(), name: Name::new(b"first").unwrap(), held: None }
+        Place { directory: TreePath::root(), name: Name::new(b"first").unwrap(), inode: (1, 2), held: None }
     }
 
     #[test]
@@ -140,6 +162,7 @@ mod tests {
                         assert_eq!(place.name.as_bytes(), b"first");
                         linked.fetch_add(1, Ordering::SeqCst);
                     }
+                    Turn::Damaged(_) => panic!("nothing is damaged"),
                 });
             }
         });
@@ -153,5 +176,17 @@ mod tests {
         let Turn::First(claim) = table.turn(LINK) else { panic!("nobody was first") };
         drop(claim);
         assert!(matches!(table.turn(LINK), Turn::First(_)));
+    }
+
+    #[test]
+    fn what_is_left_of_a_damaged_file_is_kept_once() {
+        let table = LinkTable::default();
+        let Turn::First(claim) = table.turn(LINK) else { panic!("nobody was first") };
+        let partial = TreePath::parse(b"first.partial").unwrap();
+        claim.damaged(Some(partial.clone()));
+        for _ in 0..3 {
+            assert!(matches!(table.turn(LINK), Turn::Damaged(Some(found)) if found == partial));
+        }
+        assert!(table.lock().is_empty());
     }
 }

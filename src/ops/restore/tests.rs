@@ -1,5 +1,8 @@
 //! Tests of restores as a whole, from a store in memory into a temporary directory.
 
+mod choices;
+mod damage;
+
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, symlink};
@@ -9,11 +12,9 @@ use super::fixture::{
     Fixture, MTIME, SYMLINK_TARGET, every_kind, linked, noise, null_device, path, with_xattr,
 };
 use super::*;
-use crate::crypto::hash::ChunkKind;
 use crate::progress::Silent;
 use crate::store::StoreErrorKind;
 use crate::store::fault::{Fault, Operation};
-use crate::store::key::ObjectKey;
 
 /// A temporary directory that goes away even with a closed directory in it.
 struct Folder(tempfile::TempDir);
@@ -42,7 +43,16 @@ fn open_up(target: &Path) {
 }
 
 fn options(target: &Path) -> RestoreOptions {
-    RestoreOptions { target: target.into(), overwrite: Overwrite::Never, threads: 3 }
+    RestoreOptions {
+        target: target.into(),
+        overwrite: Overwrite::Never,
+        ownership: if rustix::process::geteuid().is_root() { Ownership::ByName } else { Ownership::Restorer },
+        exclude: ExcludePatterns::none(),
+        strip_components: 0,
+        verification: Verification::None,
+        threads: 3,
+        stop: Arc::default(),
+    }
 }
 
 fn restore_to(fixture: &Fixture, snapshot: &Snapshot, options: &RestoreOptions) -> RestoreStats {
@@ -92,6 +102,33 @@ fn every_kind_of_entry_comes_back() {
     let second = fs::metadata(target.join("d/deep/second")).unwrap();
     assert_eq!((first.ino(), first.nlink()), (second.ino(), 3));
     assert_eq!(fs::read(target.join("d/deep/second")).unwrap(), noise(1, 12_000));
+}
+
+/// Tells a restore to end as soon as it works on an entry.
+struct EndsAt<'a>(&'a str, Arc<AtomicBool>);
+
+impl Progress for EndsAt<'_> {
+    fn event(&self, event: Event<'_>) {
+        if matches!(event, Event::Working(path) if path.ends_with(self.0.as_bytes())) {
+            self.1.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+}
+
+#[test]
+fn an_interrupted_restore_leaves_things_in_order() {
+    let fixture = Fixture::new();
+    let snapshot = fixture.commit(every_kind);
+    let folder = Folder::new();
+    let options = RestoreOptions { threads: 1, ..options(folder.path()) };
+    let ends = EndsAt("d/long", Arc::clone(&options.stop));
+    let error = restore(&fixture.repo, &snapshot, &[path("d/long")], &options, &ends).unwrap_err();
+    assert!(matches!(error, RestoreError::Interrupted), "{error}");
+    assert_attributes(&folder.path().join("d"), 0o2750);
+    assert_eq!(fs::read_dir(folder.path().join("d")).unwrap().count(), 0);
+
+    let again = RestoreOptions { overwrite: Overwrite::IfChanged, stop: Arc::default(), ..options };
+    assert_eq!(restore_to(&fixture, &snapshot, &again).failed, 0);
 }
 
 #[test]
@@ -151,6 +188,10 @@ fn what_is_there_is_kept_replaced_or_compared() {
 
     let stats = restore_to(&fixture, &snapshot, &options(target));
     assert_eq!((stats.kept, stats.failed), (2, 0));
+    assert_eq!(stats.kept_named, [path("d/small"), path("link")]);
+    open_up(target);
+    let again = restore_to(&fixture, &snapshot, &options(target));
+    assert_eq!((again.kept, again.unchanged, again.files, again.others), (2, 10, 0, 0));
     assert_eq!(fs::read(target.join("d/small")).unwrap(), b"mine");
     assert_eq!(fs::read(target.join("link")).unwrap(), b"mine");
 
@@ -158,8 +199,7 @@ fn what_is_there_is_kept_replaced_or_compared() {
     let if_changed = RestoreOptions { overwrite: Overwrite::IfChanged, ..options(target) };
     let stats = restore_to(&fixture, &snapshot, &if_changed);
     assert_eq!((stats.kept, stats.failed), (0, 0));
-    // The changed file, the link, the fifo and the socket; two further names are linked anew.
-    assert_eq!((stats.files, stats.others, stats.unchanged), (3, 3, 6));
+    assert_eq!((stats.files, stats.others, stats.replaced, stats.unchanged), (1, 1, 2, 10));
     assert_eq!(fs::read(target.join("d/small")).unwrap(), b"hello");
     assert_attributes(&target.join("d"), 0o2750);
 
@@ -167,6 +207,7 @@ fn what_is_there_is_kept_replaced_or_compared() {
     let always = RestoreOptions { overwrite: Overwrite::Always, ..options(target) };
     let stats = restore_to(&fixture, &snapshot, &always);
     assert_eq!((stats.files, stats.others, stats.unchanged, stats.failed), (9, 3, 0, 0));
+    assert_eq!(stats.replaced, 12);
     assert_eq!(fs::metadata(target.join("d/first")).unwrap().nlink(), 3);
     assert_eq!(fs::read_dir(target.join("d")).unwrap().count(), 5, "temporary names were left behind");
 }
@@ -221,53 +262,6 @@ fn a_device_comes_back_or_is_a_failure() {
     } else {
         assert_eq!((stats.failures[0].path.clone(), stats.others), (path("null"), 0));
     }
-}
-
-#[test]
-fn a_damaged_file_is_not_made_and_the_rest_is_restored() {
-    let mut fixture = Fixture::new();
-    let bad = noise(7, 30_000);
-    let first = fixture.commit(|maker| vec![maker.file("good", b"good"), maker.file("other", b"other")]);
-    let second = fixture.commit(|maker| {
-        let names = [linked(maker.file("bad", &bad), 1, 2), linked(maker.file("bad too", &bad), 1, 2)];
-        names.into_iter().chain([maker.file("good", b"good")]).collect()
-    });
-    let pack = fixture.pack_of(ChunkKind::Data, &bad[..5000]);
-    fixture.tamper(&pack, |bytes| {
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-    });
-    fixture.reopen();
-    let folder = Folder::new();
-    let stats = restore_to(&fixture, &second, &options(folder.path()));
-    assert_eq!((stats.files, stats.failed, stats.damaged), (1, 2, 2), "{:?}", stats.failures);
-    assert!(stats.failures.iter().all(|failure| failure.damaged));
-    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left, ["good"]);
-    let other = folder.path().join("first");
-    assert_eq!(restore_to(&fixture, &first, &options(&other)).files, 2);
-}
-
-#[test]
-fn a_damaged_directory_costs_what_is_in_it() {
-    let mut fixture = Fixture::new();
-    let snapshot = fixture.commit(|maker| {
-        let inside = (0..3).map(|number| maker.file(&format!("file {number}"), b"x")).collect();
-        vec![maker.directory("broken", 0o755, inside), maker.file("whole", b"whole")]
-    });
-    // All trees of so small a snapshot share one pack; the page of `broken` was written first.
-    let tree_pack = ObjectKey::pack(&snapshot.manifest.tree_packs[0]);
-    fixture.tamper(&tree_pack, |bytes| bytes.truncate(bytes.len() - 40));
-    fixture.reopen();
-    let folder = Folder::new();
-    let result = restore(&fixture.repo, &snapshot, &[], &options(folder.path()), &Silent);
-    // The frames of a pack that lost its directory are whole, and the index says where they are.
-    assert_eq!(result.unwrap().files, 4);
-    fixture.tamper(&tree_pack, |bytes| bytes.truncate(bytes.len() / 3));
-    fixture.reopen();
-    let target = folder.path().join("again");
-    let stats = restore_to(&fixture, &snapshot, &options(&target));
-    assert!(stats.damaged > 0 && stats.files == 0, "{stats:?}");
 }
 
 #[test]

@@ -1,144 +1,82 @@
 //! Walks what is to be restored, in order: makes the directories and queues everything else.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
+use super::Overwrite;
 use super::pool::{Job, OpenDirectory, Run, Tally};
+use super::selection::{Entries, Scope, Selection, path_kind};
 use super::target::{Existing, Origin};
-use super::{Overwrite, RestoreError};
-use crate::format::snapshot::Manifest;
 use crate::format::tree::{Attributes, Entry, EntryKind, TreeRef};
-use crate::path::{Name, TreePath};
+use crate::path::Name;
 use crate::progress::Event;
-use crate::repo::tree::TreeReader;
-use crate::repo::{RepoError, Repository};
 
-/// Owner's right to enter a directory.
-const OWNER_MAY_ENTER: u16 = 0o100;
-
-/// What of a directory is restored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Selection {
-    /// All of it.
-    All,
-    /// Only these names, and of them only this.
-    Only(BTreeMap<Name, Selection>),
-}
-
-impl Selection {
-    /// Selects `paths`, or all if there are none. Each must be in the snapshot.
-    pub(super) fn of(
-        repo: &Repository,
-        manifest: &Manifest,
-        paths: &[TreePath],
-    ) -> Result<Self, RestoreError> {
-        for path in paths {
-            if repo.find_path(manifest, path)?.is_none() {
-                return Err(RestoreError::NotInSnapshot { path: path.clone() });
-            }
-        }
-        Ok(Self::from_paths(paths))
-    }
-
-    fn from_paths(paths: &[TreePath]) -> Self {
-        if paths.is_empty() {
-            return Self::All;
-        }
-        let mut selection = Self::Only(BTreeMap::new());
-        for path in paths {
-            selection.add(path.components());
-        }
-        selection
-    }
-
-    fn add(&mut self, path: &[Name]) {
-        match (path.split_first(), self) {
-            (None, all) => *all = Self::All,
-            (Some(_), Self::All) => {}
-            (Some((name, below)), Self::Only(names)) => {
-                names.entry(name.clone()).or_insert_with(|| Self::Only(BTreeMap::new())).add(below);
-            }
-        }
-    }
-}
-
-/// The entries of a directory that are restored, in order.
-enum Entries<'a> {
-    All(TreeReader<'a>),
-    Only { repo: &'a Repository, tree: TreeRef, names: btree_map::IntoIter<Name, Selection> },
-}
-
-impl Entries<'_> {
-    fn of<'a>(repo: &'a Repository, tree: &TreeRef, selection: Selection) -> Entries<'a> {
-        match selection {
-            Selection::All => Entries::All(repo.entries(tree, None)),
-            Selection::Only(names) => Entries::Only { repo, tree: *tree, names: names.into_iter() },
-        }
-    }
-}
-
-impl Iterator for Entries<'_> {
-    type Item = Result<(Entry, Selection), RepoError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        match self {
-            Self::All(reader) => Some(reader.next()?.map(|entry| (entry, Selection::All))),
-            Self::Only { repo, tree, names } => loop {
-                let (name, selection) = names.next()?;
-                match repo.find_entry(tree, &name) {
-                    Ok(Some(entry)) => return Some(Ok((entry, selection))),
-                    // It was there when the selection was checked, and snapshots do not change.
-                    Ok(None) => {}
-                    Err(error) => return Some(Err(error)),
-                }
-            },
-        }
-    }
-}
+/// Owner's rights to open a directory again for reading, by its path.
+const OWNER_MAY_REOPEN: u16 = 0o500;
 
 struct Level<'a> {
     directory: Arc<OpenDirectory>,
     entries: Entries<'a>,
 }
 
-/// Walks `root` and sends every entry that is not a directory to `queue`.
-pub(super) fn walk(run: &Run<'_>, root: &TreeRef, selection: Selection, queue: &Sender<Job>) {
-    let counts_ahead = selection != Selection::All;
-    let entries = Entries::of(run.repo, root, selection);
+/// Walks `scope` and sends every entry that is not a directory to `queue`; `counts` says where sums come from.
+pub(super) fn walk(run: &Run<'_>, scope: Scope, counts: Counts, queue: &Sender<Job>) {
+    let entries = Entries::of(run.repo, &scope.tree, scope.selection);
     let mut stack = vec![Level { directory: Arc::clone(&run.target), entries }];
     while let Some(level) = stack.last_mut() {
         let next = if run.is_stopped() { None } else { level.entries.next() };
-        match next {
-            Some(Ok((Entry { name, attributes, kind: EntryKind::Directory(tree), .. }, selection))) => {
-                let parent = Arc::clone(&level.directory);
-                if let Some(directory) = enter(run, parent, &name, attributes, &selection) {
+        let (entry, selection) = match next {
+            Some(Ok(found)) => found,
+            Some(Err(error)) => {
+                // What follows may be whole: a damaged page takes its own entries with it.
+                run.unreadable(&level.directory.path, error);
+                continue;
+            }
+            None => {
+                leave(run, &mut stack);
+                continue;
+            }
+        };
+        if level.entries.are_below() && is_excluded(run, &level.directory, &entry) {
+            Tally::add(&run.tally.left_out, 1);
+            continue;
+        }
+        let parent = Arc::clone(&level.directory);
+        match entry {
+            Entry { name, attributes, kind: EntryKind::Directory(tree), .. } => {
+                if let Some(directory) = enter(run, parent, &name, attributes, tree, &selection) {
                     stack.push(Level { directory, entries: Entries::of(run.repo, &tree, selection) });
                 }
             }
-            Some(Ok((entry, _))) => {
-                if counts_ahead && matches!(entry.kind, EntryKind::File(_)) {
+            entry => {
+                if counts == Counts::AsFound && matches!(entry.kind, EntryKind::File(_)) {
                     run.progress.event(Event::Found { files: 1, bytes: entry.size() });
                 }
-                let job = Job { directory: Arc::clone(&level.directory), entry };
-                if let Err(unsent) = queue.send(job) {
+                if let Err(unsent) = queue.send(Job { directory: parent, entry }) {
                     run.release(unsent.into_inner().directory);
                     return;
                 }
             }
-            Some(Err(error)) => {
-                // What comes after in this directory is lost with it: pages say where pages are.
-                run.unreadable(&level.directory.path, error);
-                leave(run, &mut stack);
-            }
-            None => leave(run, &mut stack),
         }
     }
-    if counts_ahead {
+    if counts == Counts::AsFound {
         run.progress.event(Event::FoundAll);
     }
+}
+
+/// Where the sums for the progress come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counts {
+    /// The snapshot says them.
+    Known,
+    /// The walk says what it finds.
+    AsFound,
+}
+
+fn is_excluded(run: &Run<'_>, directory: &OpenDirectory, entry: &Entry) -> bool {
+    let exclude = &run.options.exclude;
+    !exclude.is_empty() && exclude.exclude(&directory.path.join(&entry.name), path_kind(entry))
 }
 
 fn leave(run: &Run<'_>, stack: &mut Vec<Level<'_>>) {
@@ -153,50 +91,39 @@ fn enter(
     parent: Arc<OpenDirectory>,
     name: &Name,
     attributes: Attributes,
+    tree: TreeRef,
     selection: &Selection,
 ) -> Option<Arc<OpenDirectory>> {
     let path = parent.path.join(name);
     let overwrite = run.options.overwrite;
+    let identity = run.policy.identity;
     let existing = if overwrite == Overwrite::Always { Existing::Replace } else { Existing::Keep };
-    let (directory, origin) = match parent.directory.create_child(name, existing) {
-        Ok(made) => made,
+    let child = match parent.directory.create_child(name, existing, identity.uid()) {
+        Ok(child) => child,
         Err(error) => {
             run.refused(&path, "cannot make the directory", error);
             run.release(parent);
             return None;
         }
     };
+    match child.origin {
+        Origin::Made => {}
+        Origin::Replaced => Tally::add(&run.tally.replaced, 1),
+        Origin::Found => run.writes_to(&child.directory),
+    }
     Tally::add(&run.tally.directories, 1);
     let may_change = *selection == Selection::All && overwrite != Overwrite::Never;
-    let enterable = run.identity.is_root() || attributes.mode & OWNER_MAY_ENTER != 0;
+    let sets_attributes = child.origin != Origin::Found || may_change;
+    let final_mode = if sets_attributes { Some(attributes.mode) } else { child.closed_mode };
+    let reopens =
+        identity.is_root() || final_mode.is_none_or(|mode| mode & OWNER_MAY_REOPEN == OWNER_MAY_REOPEN);
     Some(Arc::new(OpenDirectory {
-        directory,
+        directory: child.directory,
         path,
-        attributes: (origin == Origin::Made || may_change).then_some(attributes),
-        reachable: parent.reachable && enterable,
+        tree,
+        attributes: sets_attributes.then_some(attributes),
+        closed_mode: child.closed_mode,
+        reachable: parent.reachable && reopens,
         parent: Some(parent),
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn path(text: &str) -> TreePath {
-        TreePath::parse(text.as_bytes()).unwrap()
-    }
-
-    fn only(names: impl IntoIterator<Item = (&'static str, Selection)>) -> Selection {
-        let named = |(name, selection): (&str, _)| (Name::new(name.as_bytes()).unwrap(), selection);
-        Selection::Only(names.into_iter().map(named).collect())
-    }
-
-    #[test]
-    fn a_selection_holds_every_path_once() {
-        assert_eq!(Selection::from_paths(&[]), Selection::All);
-        assert_eq!(Selection::from_paths(&[path("a"), TreePath::root()]), Selection::All);
-        let paths = [path("etc/ssh/key"), path("etc/hosts"), path("etc/ssh"), path("etc/ssh/other")];
-        let etc = only([("hosts", Selection::All), ("ssh", Selection::All)]);
-        assert_eq!(Selection::from_paths(&paths), only([("etc", etc)]));
-    }
 }

@@ -1,45 +1,52 @@
 //! Restores one entry that is not a directory: its content, its attributes, and last its name.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::ops::Range;
+use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 
-use rustix::fs::{FileType, Stat};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::Overwrite;
-use super::attributes::{self, HasMode, Identity};
+use super::attributes::{self, Subject, Wanted};
+use super::content::write_content;
 use super::links::{Place, Turn};
+use super::partial::{self, PartialFile};
+use super::policy::Verdict;
 use super::pool::{OpenDirectory, Run, Tally};
-use super::target::{Directory, Existing, Node, Placed, Staged, is_directory};
-use crate::format::content::Content;
+use super::target::{Directory, Existing, Node, Placed, Staged, inode_of, is_directory};
+use super::{Overwrite, Verification};
 use crate::format::tree::{Device, Entry, EntryKind};
-use crate::ops::list::{PieceBytes, for_each_piece};
 use crate::path::TreePath;
 use crate::progress::Event;
 use crate::repo::RepoError;
-use crate::repo::content::ContentReader;
 
-/// Files of at least two such segments are written by several threads, one segment at a time each.
-const SEGMENT_BYTES: u64 = 16 << 20;
+/// A device, and the number of an inode on it.
+type Inode = (u64, u64);
 
 /// How an entry ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
-    Restored,
-    Unchanged,
+    /// It stands there as this inode.
+    Restored(Inode),
+    /// This inode was there.
+    Unchanged(Inode),
     Kept,
 }
 
 /// Why an entry could not be restored.
 #[derive(Debug)]
-enum EntryError {
+pub(super) enum EntryError {
     /// The target refused it: what was tried, and what the system said.
     Target(&'static str, io::Error),
     /// It cannot be read from the store.
     Store(RepoError),
+    /// It can be read in parts only, which were kept.
+    Gaps(Box<PartialFile>),
+    /// It is a name of a file that was damaged; what could be read of it stands here, if anything.
+    LinkToDamaged(Option<TreePath>),
+    /// Other bytes were read back in this range than were written.
+    Differs(Range<u64>),
     /// A directory has its name.
     DirectoryInTheWay,
     /// The whole restore has ended.
@@ -52,7 +59,8 @@ impl From<RepoError> for EntryError {
     }
 }
 
-fn refused<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> EntryError {
+/// Says what the target refused.
+pub(super) fn refused<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> EntryError {
     move |error| EntryError::Target(what, error.into())
 }
 
@@ -62,19 +70,23 @@ pub(super) fn restore_entry(run: &Run<'_>, directory: &Arc<OpenDirectory>, entry
     run.progress.event(Event::Working(&path.to_bytes()));
     let result = match entry.link {
         Some(link) => match run.links.turn(link) {
-            Turn::First(claim) => restore_alone(run, &directory.directory, &path, entry).inspect(|outcome| {
-                if *outcome != Outcome::Kept {
-                    let held = (!directory.reachable).then(|| Arc::clone(directory));
-                    claim.restored(Place {
-                        directory: directory.path.clone(),
-                        name: entry.name.clone(),
-                        held,
-                    });
+            Turn::First(claim) => {
+                let result = restore_alone(run, directory, &path, entry);
+                match &result {
+                    Ok(Outcome::Restored(inode) | Outcome::Unchanged(inode)) => {
+                        let held = (!directory.reachable).then(|| Arc::clone(directory));
+                        let (above, name) = (directory.path.clone(), entry.name.clone());
+                        claim.restored(Place { directory: above, name, inode: *inode, held });
+                    }
+                    Err(EntryError::Gaps(partial)) => claim.damaged(partial.path.clone()),
+                    _ => {}
                 }
-            }),
-            Turn::Link(place) => restore_link(run, &directory.directory, entry, place),
+                result
+            }
+            Turn::Link(place) => restore_link(run, directory, &path, entry, place),
+            Turn::Damaged(partial) => Err(EntryError::LinkToDamaged(partial)),
         },
-        None => restore_alone(run, &directory.directory, &path, entry),
+        None => restore_alone(run, directory, &path, entry),
     };
     note(run, &path, entry, result);
 }
@@ -82,16 +94,11 @@ pub(super) fn restore_entry(run: &Run<'_>, directory: &Arc<OpenDirectory>, entry
 fn note(run: &Run<'_>, path: &TreePath, entry: &Entry, result: Result<Outcome, EntryError>) {
     let is_file = matches!(entry.kind, EntryKind::File(_));
     match result {
-        Ok(Outcome::Restored) if is_file => Tally::add(&run.tally.files, 1),
-        Ok(Outcome::Restored) => Tally::add(&run.tally.others, 1),
-        Ok(Outcome::Unchanged) => Tally::add(&run.tally.unchanged, 1),
-        Ok(Outcome::Kept) => Tally::add(&run.tally.kept, 1),
-        Err(EntryError::Target(what, error)) => run.refused(path, what, error),
-        Err(EntryError::Store(error)) => run.unreadable(path, error),
-        Err(EntryError::DirectoryInTheWay) => {
-            run.fail(path, "a directory is in its place and was left there".into(), false);
-        }
-        Err(EntryError::Stopped) => {}
+        Ok(Outcome::Restored(_)) if is_file => Tally::add(&run.tally.files, 1),
+        Ok(Outcome::Restored(_)) => Tally::add(&run.tally.others, 1),
+        Ok(Outcome::Unchanged(_)) => Tally::add(&run.tally.unchanged, 1),
+        Ok(Outcome::Kept) => run.keep(path),
+        Err(error) => run.note_error(path, error),
     }
     if is_file {
         run.progress.event(Event::Done { files: 1, bytes: 0 });
@@ -101,72 +108,131 @@ fn note(run: &Run<'_>, path: &TreePath, entry: &Entry, result: Result<Outcome, E
 /// Restores an entry from its own content.
 fn restore_alone(
     run: &Run<'_>,
-    directory: &Directory,
+    directory: &OpenDirectory,
     path: &TreePath,
     entry: &Entry,
 ) -> Result<Outcome, EntryError> {
-    if let Some(outcome) = look(run, directory, entry)? {
-        return Ok(outcome);
+    let verdict =
+        run.policy.judge(&directory.directory, entry).map_err(refused("cannot look what is there"))?;
+    match verdict {
+        Verdict::New | Verdict::Replace => {}
+        Verdict::Unchanged(inode) => return Ok(Outcome::Unchanged(inode)),
+        Verdict::Kept => return Ok(Outcome::Kept),
+        Verdict::DirectoryInTheWay => return Err(EntryError::DirectoryInTheWay),
     }
+    let target = &directory.directory;
     let mut bytes = 0;
-    let staged = match &entry.kind {
+    let mut staged = match &entry.kind {
         EntryKind::File(content) => {
-            let staged = directory.stage_file().map_err(refused("cannot make the file"))?;
-            bytes = write_content(run, staged.file(), content)?;
+            let staged = target.stage_file().map_err(refused("cannot make the file"))?;
+            let written = write_content(run, staged.file(), content)?;
+            if !written.gaps.is_empty() {
+                let kept = partial::keep(run, directory, entry, staged, written)?;
+                return Err(EntryError::Gaps(Box::new(kept)));
+            }
+            bytes = written.length;
             staged
         }
-        EntryKind::Symlink(target) => stage_node(directory, Node::Symlink(target))?,
-        EntryKind::Fifo => stage_node(directory, Node::Special(FileType::Fifo))?,
-        EntryKind::Socket => stage_node(directory, Node::Special(FileType::Socket))?,
-        EntryKind::CharDevice(device) => stage_device(directory, FileType::CharacterDevice, *device)?,
-        EntryKind::BlockDevice(device) => stage_device(directory, FileType::BlockDevice, *device)?,
+        EntryKind::Symlink(to) => stage_node(target, Node::Symlink(to))?,
+        EntryKind::Fifo => stage_node(target, Node::Special(FileType::Fifo))?,
+        EntryKind::Socket => stage_node(target, Node::Special(FileType::Socket))?,
+        EntryKind::CharDevice(device) => stage_device(target, FileType::CharacterDevice, *device)?,
+        EntryKind::BlockDevice(device) => stage_device(target, FileType::BlockDevice, *device)?,
         // The walk makes directories itself.
-        EntryKind::Directory(_) => return Ok(Outcome::Unchanged),
+        EntryKind::Directory(_) => return Err(EntryError::DirectoryInTheWay),
     };
-    let has_mode = if matches!(entry.kind, EntryKind::Symlink(_)) { HasMode::No } else { HasMode::Yes };
+    let is_symlink = matches!(entry.kind, EntryKind::Symlink(_));
+    let subject = if is_symlink { Subject::Symlink } else { Subject::Other };
     let xattrs = run.xattrs(path, &entry.attributes);
-    let refusals = attributes::apply(staged.handle(), &entry.attributes, &xattrs, has_mode, run.identity);
+    let owner = run.policy.owners.owner_of(&entry.attributes);
+    let wanted = Wanted { attributes: &entry.attributes, xattrs: &xattrs, owner };
+    let unset = attributes::apply(staged.handle(), &wanted, subject, run.policy.identity);
+    let inode = staged.inode().map_err(refused("cannot look at the file"))?;
     let placed = staged.place(&entry.name, existing(run)).map_err(refused("cannot name the file"))?;
     if placed == Placed::NameTaken {
         return Ok(Outcome::Kept);
     }
-    for reason in refusals {
-        run.fail(path, reason, false);
-    }
+    run.note_unset(path, unset);
     Tally::add(&run.tally.bytes, bytes);
-    Ok(Outcome::Restored)
+    Tally::add(&run.tally.replaced, u64::from(verdict == Verdict::Replace));
+    if let (EntryKind::File(content), Verification::ReadBack) = (&entry.kind, run.options.verification) {
+        run.readback.add(run, path, staged.file(), content)?;
+    }
+    Ok(Outcome::Restored(inode))
 }
 
-/// Links an entry to the first name of its file.
+/// Links an entry to the first name of its file. Where that cannot be, it becomes a file of its own.
 fn restore_link(
     run: &Run<'_>,
-    directory: &Directory,
+    directory: &OpenDirectory,
+    path: &TreePath,
     entry: &Entry,
     place: Place,
 ) -> Result<Outcome, EntryError> {
-    let linked = || -> Result<Outcome, EntryError> {
-        if run.options.overwrite == Overwrite::Never && look(run, directory, entry)?.is_some() {
-            return Ok(Outcome::Kept);
-        }
-        let reopened;
-        let from = match &place.held {
-            Some(held) => &held.directory,
-            None => {
-                let opened = run.target.directory.open_path(&place.directory);
-                reopened = opened.map_err(refused("cannot open the directory of its first name"))?;
-                &reopened
-            }
-        };
-        let placed = directory.link(from, &place.name, &entry.name, existing(run));
-        match placed.map_err(refused("cannot make the hard link"))? {
-            Placed::Done => Ok(Outcome::Restored),
-            Placed::NameTaken => Ok(Outcome::Kept),
-        }
-    }();
+    let linked = link_to(run, &directory.directory, entry, &place);
     if let Some(held) = place.held {
         run.release(held);
     }
-    linked
+    match linked {
+        Err(EntryError::Target(_, error)) if is_unlinkable(&error) => {
+            restore_alone(run, directory, path, entry)
+        }
+        other => other,
+    }
+}
+
+/// Tells whether a link was refused for reasons of its own: another file system, one without links, too many of
+/// them, a file of somebody else, or one that nobody finds any more.
+fn is_unlinkable(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::XDEV | Errno::MLINK | Errno::PERM | Errno::OPNOTSUPP | Errno::NOENT))
+}
+
+fn link_to(
+    run: &Run<'_>,
+    directory: &Directory,
+    entry: &Entry,
+    place: &Place,
+) -> Result<Outcome, EntryError> {
+    let reopened;
+    let from = match &place.held {
+        Some(held) => &held.directory,
+        None => {
+            let opened = run.target.directory.open_path(run.below_target(&place.directory));
+            reopened = opened.map_err(refused("cannot open the directory of its first name"))?;
+            &reopened
+        }
+    };
+    // Somebody may have put something else there meanwhile.
+    let first = from.open_inode(&place.name).map_err(refused("cannot look at its first name"))?;
+    let is_first = rustix::fs::fstat(&first).is_ok_and(|stat| inode_of(&stat) == place.inode);
+    if !is_first {
+        return Err(refused("cannot find its first name")(Errno::NOENT));
+    }
+    let found = directory.stat(&entry.name).map_err(refused("cannot look what is there"))?;
+    if let Some(found) = &found {
+        if inode_of(found) == place.inode {
+            return Ok(Outcome::Unchanged(place.inode));
+        }
+        if is_directory(found) {
+            return Err(EntryError::DirectoryInTheWay);
+        }
+        if run.options.overwrite == Overwrite::Never {
+            let verdict = run.policy.judge(directory, entry).map_err(refused("cannot look what is there"))?;
+            return Ok(match verdict {
+                Verdict::Unchanged(inode) => Outcome::Unchanged(inode),
+                _ => Outcome::Kept,
+            });
+        }
+    }
+    let placed = directory.link(first.as_fd(), &entry.name, existing(run));
+    match placed.map_err(refused("cannot make the hard link"))? {
+        Placed::Done => {
+            Tally::add(&run.tally.replaced, u64::from(found.is_some()));
+            Ok(Outcome::Restored(place.inode))
+        }
+        Placed::NameTaken => Ok(Outcome::Kept),
+    }
 }
 
 fn existing(run: &Run<'_>) -> Existing {
@@ -176,41 +242,6 @@ fn existing(run: &Run<'_>) -> Existing {
     }
 }
 
-/// Looks at what has the name of `entry`; returns how the entry ends if it is not to be restored.
-fn look(run: &Run<'_>, directory: &Directory, entry: &Entry) -> Result<Option<Outcome>, EntryError> {
-    let found = directory.stat(&entry.name).map_err(refused("cannot look what is there"))?;
-    let Some(stat) = found else { return Ok(None) };
-    if is_directory(&stat) {
-        return Err(EntryError::DirectoryInTheWay);
-    }
-    Ok(match run.options.overwrite {
-        Overwrite::Never => Some(Outcome::Kept),
-        Overwrite::IfChanged => is_same(directory, &stat, entry, run.identity).then_some(Outcome::Unchanged),
-        Overwrite::Always => None,
-    })
-}
-
-/// Tells whether what is there looks the same. A look at the content would cost as much as restoring it.
-fn is_same(directory: &Directory, stat: &Stat, entry: &Entry, identity: Identity) -> bool {
-    let attributes = &entry.attributes;
-    let same_owner = !identity.is_root() || (stat.st_uid == attributes.uid && stat.st_gid == attributes.gid);
-    let same_time = stat.st_mtime == attributes.mtime.seconds
-        && stat.st_mtime_nsec == u64::from(attributes.mtime.nanoseconds);
-    let same_kind = match &entry.kind {
-        EntryKind::File(_) => {
-            FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-                && u64::try_from(stat.st_size) == Ok(entry.size())
-                && stat.st_mode & 0o7777 == u32::from(attributes.mode)
-        }
-        EntryKind::Symlink(target) => {
-            FileType::from_raw_mode(stat.st_mode) == FileType::Symlink
-                && directory.read_link(&entry.name).is_ok_and(|found| found == *target)
-        }
-        _ => false,
-    };
-    same_owner && same_time && same_kind
-}
-
 fn stage_node<'a>(directory: &'a Directory, node: Node<'_>) -> Result<Staged<'a>, EntryError> {
     directory.stage_node(node).map_err(refused("cannot make it"))
 }
@@ -218,79 +249,4 @@ fn stage_node<'a>(directory: &'a Directory, node: Node<'_>) -> Result<Staged<'a>
 fn stage_device(directory: &Directory, kind: FileType, device: Device) -> Result<Staged<'_>, EntryError> {
     let number = rustix::fs::makedev(device.major, device.minor);
     directory.stage_node(Node::Device(kind, number)).map_err(refused("cannot make the device file"))
-}
-
-/// Writes the content of a file; holes stay holes. Returns its length.
-fn write_content(run: &Run<'_>, file: BorrowedFd<'_>, content: &Content) -> Result<u64, EntryError> {
-    let reader = ContentReader::new(content);
-    let length = reader.length();
-    rustix::fs::ftruncate(file, length).map_err(refused("cannot set its size"))?;
-    let segments = length.div_ceil(SEGMENT_BYTES);
-    let helpers = usize::try_from(segments / 2).unwrap_or(usize::MAX).min(run.options.threads.max(1));
-    let next = AtomicU64::new(0);
-    let write = || -> Result<(), EntryError> {
-        loop {
-            let segment = next.fetch_add(1, Ordering::Relaxed);
-            if segment >= segments {
-                return Ok(());
-            }
-            let start = segment * SEGMENT_BYTES;
-            let written = write_range(run, file, &reader, start..length.min(start + SEGMENT_BYTES));
-            if written.is_err() {
-                // The other threads need not go on.
-                next.store(segments, Ordering::Relaxed);
-            }
-            written?;
-        }
-    };
-    if helpers < 2 {
-        write()?;
-        return Ok(length);
-    }
-    thread::scope(|scope| {
-        let helpers: Vec<_> = (1..helpers).map(|_| scope.spawn(write)).collect();
-        let mut result = write();
-        for helper in helpers {
-            match helper.join() {
-                Ok(helped) => result = result.and(helped),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        result
-    })?;
-    Ok(length)
-}
-
-/// Writes the pieces that begin in `range`.
-fn write_range(
-    run: &Run<'_>,
-    file: BorrowedFd<'_>,
-    reader: &ContentReader,
-    range: std::ops::Range<u64>,
-) -> Result<(), EntryError> {
-    for_each_piece(run.repo, reader, range, &mut |offset, piece| {
-        if run.is_stopped() {
-            return Err(EntryError::Stopped);
-        }
-        if let PieceBytes::Data(chunk) = &piece {
-            write_all_at(file, chunk, offset).map_err(refused("cannot write its content"))?;
-        }
-        run.progress.event(Event::Done { files: 0, bytes: piece.length() });
-        Ok(())
-    })
-}
-
-fn write_all_at(file: BorrowedFd<'_>, mut bytes: &[u8], mut offset: u64) -> Result<(), Errno> {
-    while !bytes.is_empty() {
-        match rustix::io::pwrite(file, bytes, offset) {
-            Ok(0) => return Err(Errno::IO),
-            Ok(written) => {
-                bytes = bytes.get(written..).unwrap_or_default();
-                offset += written as u64;
-            }
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
