@@ -33,6 +33,11 @@ impl Record {
         Self { begun }
     }
 
+    /// Returns the journal, where it can be used.
+    pub(super) fn journal(&self) -> Option<&Journal> {
+        self.begun.as_ref().map(|(journal, _)| journal)
+    }
+
     /// Records how the run ended.
     pub(super) fn finish(self, end: &RunEnd) {
         if let Some((journal, run)) = self.begun

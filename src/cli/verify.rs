@@ -6,11 +6,16 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::exit::{CommandError, ErrorKind};
 use super::output::json_bytes;
+use super::record::Record;
 use super::{human, output};
-use crate::ops::verify::{Damage, VerifyError, VerifyOptions, VerifyStats, verify};
+use crate::journal::{RunEnd, RunOutcome};
+use crate::ops::verify::{
+    DAMAGE_MAX, Damage, PackCoverage, Scope, Share, VerifyError, VerifyOptions, VerifyStats, verify,
+};
 use crate::path::escape;
+use crate::progress::error_chain;
 
-/// Each thread holds a whole pack, so that more of them cost memory rather than save time.
+/// Each thread holds a piece of a pack, so that more of them cost memory rather than save time.
 const THREADS_MAX: usize = 4;
 /// Files that are named for one damaged object; `--json` names more.
 const FILES_SHOWN: usize = 20;
@@ -18,25 +23,44 @@ const FILES_SHOWN: usize = 20;
 /// Read, authenticate and re-hash what is stored
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Names what is damaged, and the snapshots and files that it touches: exit code 13. Changes nothing.
+Names what is damaged, and the snapshots and files that it touches: exit code 13. Changes nothing
+in the store.
+
+A sample reads every small object and some of the packs, where the data is: those first that this
+host has not found whole for the longest time, and on top of them those that were damaged when
+they were read last. Twenty runs with 5% read everything once. Whether every chunk of every
+snapshot is in some pack is checked by a run without --sample alone.
 
 Examples:
   yester verify
+  yester verify --sample 5%
   yester verify latest:shop --json")]
 pub(super) struct VerifyArgs {
     /// Only what this snapshot needs: the beginning of its id, latest:SOURCE, latest, or a time
-    #[arg(value_name = "SNAP")]
+    #[arg(value_name = "SNAP", conflicts_with = "sample")]
     snapshot: Option<String>,
+    /// Only so many percent of what is stored, what was not verified for the longest time
+    #[arg(long, value_name = "PERCENT", value_parser = parse_share)]
+    sample: Option<Share>,
 }
 
-/// Verifies the store, or what one snapshot needs.
+/// Verifies the store, a part of it, or what one snapshot needs.
 pub(super) fn run(context: &Context, args: &VerifyArgs) -> Result<(), CommandError> {
     let repo = context.open()?;
     let snapshot = args.snapshot.as_deref().map(|name| repo.find_snapshot(name)).transpose()?;
-    let options = VerifyOptions { threads: context.threads().min(THREADS_MAX) };
+    let scope = match (&snapshot, args.sample) {
+        (Some(snapshot), _) => Scope::Snapshot(snapshot),
+        (None, Some(share)) => Scope::Sample(share),
+        (None, None) => Scope::All,
+    };
+    let source = snapshot.as_ref().map_or("", |snapshot| &snapshot.manifest.source);
+    let record = Record::begin(context, repo.config().store, "verify", source);
+    let options = VerifyOptions { threads: context.threads().min(THREADS_MAX), journal: record.journal() };
     let reporter = context.reporter();
-    let verified = verify(&repo, snapshot.as_ref(), &options, &reporter);
+    let verified = verify(&repo, scope, &options, &reporter);
     reporter.finish();
+    let end = run_end(&verified);
+    record.finish(&end);
     let stats = verified?;
     for damage in &stats.damaged {
         describe(damage);
@@ -44,18 +68,54 @@ pub(super) fn run(context: &Context, args: &VerifyArgs) -> Result<(), CommandErr
     if context.json() {
         output::print_json(&document(&stats))?;
     } else {
-        summarise(context, &stats);
+        summarise(context, scope, &stats);
     }
     if stats.damaged.is_empty() {
         return Ok(());
     }
-    let number = u64::try_from(stats.damaged.len()).unwrap_or(u64::MAX);
-    Err(CommandError::message(
-        ErrorKind::Damaged,
-        format!("found {}", human::counted(number, "damaged object")),
-    )
-    .hint("what is not named above is whole and can be restored")
-    .hint("keep the store as it is, and make a new backup of what was damaged to a new store"))
+    Err(CommandError::message(ErrorKind::Damaged, end.message).hints(hints(scope, &stats.damaged)))
+}
+
+fn hints(scope: Scope<'_>, damaged: &[Damage]) -> Vec<&'static str> {
+    let keep = "keep the store as it is, and make a new backup of what was damaged to a new store";
+    match scope {
+        Scope::Sample(_) => vec!["`yester verify` without --sample tells what else is damaged", keep],
+        Scope::All | Scope::Snapshot(_) if damaged.len() > DAMAGE_MAX => vec![keep],
+        Scope::All | Scope::Snapshot(_) if damaged.iter().any(|damage| left_unnamed(damage) > 0) => {
+            vec!["`--json` names up to 10,000 paths for each damaged object", keep]
+        }
+        Scope::All | Scope::Snapshot(_) => {
+            vec!["what is not named above is whole and can be restored", keep]
+        }
+    }
+}
+
+/// Returns what the journal keeps of a run.
+fn run_end(verified: &Result<VerifyStats, VerifyError>) -> RunEnd {
+    let (outcome, bytes, message) = match verified {
+        Ok(stats) if stats.damaged.is_empty() => (RunOutcome::Succeeded, stats.bytes_read, String::new()),
+        Ok(stats) => {
+            let number = u64::try_from(stats.damaged.len()).unwrap_or(u64::MAX);
+            let message = format!("found {}", human::counted(number, "damaged object"));
+            (RunOutcome::Failed, stats.bytes_read, message)
+        }
+        Err(error) => (RunOutcome::Failed, 0, error_chain(error)),
+    };
+    RunEnd { outcome, snapshot: None, bytes, added_bytes: 0, message }
+}
+
+/// Parses a share as people write it: `5%`, `5`, `0.5%`.
+fn parse_share(text: &str) -> Result<Share, String> {
+    let refuse = || format!("{text:?} is not a share such as 5% or 0.5%, more than 0 and at most 100");
+    let number = text.strip_suffix('%').unwrap_or(text);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(whole) || !is_number(fraction) || fraction.len() > 4 {
+        return Err(refuse());
+    }
+    // A percent is ten thousand millionths.
+    let millionths = format!("{whole}{fraction:0<4}").parse().ok();
+    millionths.and_then(Share::from_millionths).ok_or_else(refuse)
 }
 
 fn describe(damage: &Damage) {
@@ -66,17 +126,26 @@ fn describe(damage: &Damage) {
     for (snapshot, path) in damage.files.iter().take(FILES_SHOWN) {
         output::tell(&format!("  touches {}:{path}", snapshot.short()));
     }
-    let shown = u64::try_from(damage.files.len().min(FILES_SHOWN)).unwrap_or(u64::MAX);
-    let rest = damage.files_touched.saturating_sub(shown);
+    let rest = left_unnamed(damage);
     if rest > 0 {
         output::tell(&format!("  and {} more", human::counted(rest, "path")));
     }
 }
 
-fn summarise(context: &Context, stats: &VerifyStats) {
+/// Returns how many paths that damage touches are not shown.
+fn left_unnamed(damage: &Damage) -> u64 {
+    let shown = u64::try_from(damage.files.len().min(FILES_SHOWN)).unwrap_or(u64::MAX);
+    damage.files_touched.saturating_sub(shown)
+}
+
+fn summarise(context: &Context, scope: Scope<'_>, stats: &VerifyStats) {
+    // A sample walks snapshots only to name what damage touches.
+    let snapshots = match scope {
+        Scope::Sample(_) => String::new(),
+        Scope::All | Scope::Snapshot(_) => human::counted(stats.snapshots, "snapshot") + ", ",
+    };
     context.tell(&format!(
-        "verified {}, {} with {} and {}, and {}",
-        human::counted(stats.snapshots, "snapshot"),
+        "verified {snapshots}{} with {} and {}, and {}",
         human::counted(stats.packs, "pack"),
         human::counted(stats.frames, "frame"),
         human::counted(stats.chunks, "chunk"),
@@ -88,9 +157,31 @@ fn summarise(context: &Context, stats: &VerifyStats) {
         human::duration(stats.elapsed),
         human::rate(stats.bytes_read, stats.elapsed)
     ));
+    if let (Scope::Sample(_), Some(coverage)) = (scope, &stats.coverage) {
+        context.tell(&format!("  {}", coverage_text(coverage)));
+    }
     if stats.damaged.is_empty() {
         context.tell("no damage found");
     }
+}
+
+/// Returns how much was verified: `5.2 % of the bytes in packs (12 of 240 packs); …`.
+fn coverage_text(coverage: &PackCoverage) -> String {
+    let share = u128::from(coverage.bytes_taken) * 1000 / u128::from(coverage.bytes.max(1));
+    let mut text = format!(
+        "{}.{} % of the bytes in packs ({} of {})",
+        share / 10,
+        share % 10,
+        human::count(coverage.packs_taken),
+        human::counted(coverage.packs, "pack")
+    );
+    if let Some(oldest) = coverage.oldest {
+        text.push_str(&format!("; oldest verification {}", human::time(oldest)));
+    }
+    if coverage.packs_never > 0 {
+        text.push_str(&format!("; {} never verified", human::counted(coverage.packs_never, "pack")));
+    }
+    text
 }
 
 fn document(stats: &VerifyStats) -> Value {
@@ -103,7 +194,19 @@ fn document(stats: &VerifyStats) -> Value {
         "snapshots": stats.snapshots,
         "bytes_read": stats.bytes_read,
         "elapsed_seconds": stats.elapsed.as_secs_f64(),
+        "coverage": stats.coverage.as_ref().map(coverage_document),
         "damaged": damaged,
+    })
+}
+
+fn coverage_document(coverage: &PackCoverage) -> Value {
+    json!({
+        "packs": coverage.packs,
+        "bytes": coverage.bytes,
+        "packs_taken": coverage.packs_taken,
+        "bytes_taken": coverage.bytes_taken,
+        "packs_never_verified": coverage.packs_never,
+        "oldest_verification": coverage.oldest.map(|time| time.to_string()),
     })
 }
 
@@ -128,5 +231,60 @@ impl From<VerifyError> for CommandError {
             VerifyError::Repo(error) => Self::from(error),
             VerifyError::Thread { .. } => Self::new(ErrorKind::Failed, error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_percents() {
+        for (text, millionths) in [
+            ("5%", 50_000),
+            ("5", 50_000),
+            ("0.5%", 5000),
+            ("100", 1_000_000),
+            ("0.0001", 1),
+            ("05.50%", 55_000),
+        ] {
+            assert_eq!(parse_share(text), Ok(Share::from_millionths(millionths).unwrap()), "{text}");
+        }
+        for text in ["", "%", "0", "0%", "100.0001", "101%", "-5", "5.", ".5", "1e1", "5%%", "0.00001", "x"] {
+            assert!(parse_share(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_called_whole_where_something_is_not_named() {
+        let damage = |files_touched| Damage {
+            object: "packs/1".into(),
+            what: "it is missing".into(),
+            snapshots: Vec::new(),
+            files: Vec::new(),
+            files_touched,
+        };
+        let first = |damaged: &[Damage]| hints(Scope::All, damaged)[0];
+        assert!(first(&[damage(0)]).contains("not named above is whole"));
+        assert!(first(&[damage(0), damage(1)]).starts_with("`--json` names up to 10,000 paths"));
+        assert!(first(&vec![damage(0); DAMAGE_MAX + 1]).starts_with("keep the store"));
+    }
+
+    #[test]
+    fn coverage_says_what_was_never_read() {
+        let coverage = PackCoverage {
+            packs: 240,
+            bytes: 1000,
+            packs_taken: 12,
+            bytes_taken: 52,
+            packs_never: 228,
+            oldest: Some(jiff::Timestamp::UNIX_EPOCH),
+        };
+        assert_eq!(
+            coverage_text(&coverage),
+            "5.2 % of the bytes in packs (12 of 240 packs); oldest verification 1970-01-01T00:00:00Z; \
+             228 packs never verified"
+        );
+        assert_eq!(coverage_text(&PackCoverage::default()), "0.0 % of the bytes in packs (0 of 0 packs)");
     }
 }

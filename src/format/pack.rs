@@ -106,19 +106,35 @@ pub fn seal_directory(
 /// # Errors
 /// Refuses what is no pack, was altered, or is longer or shorter than its directory says.
 pub fn open_pack(keys: &DomainKeys, bytes: &[u8]) -> Result<OpenedPack, FormatError> {
-    let (header, header_hash, header_bytes) = Header::decode(bytes)?;
+    open_parts(keys, bytes, bytes, bytes.len() as u64)
+}
+
+/// Reads the layout of a pack of `length` bytes from its beginning, which must hold the header, and its end, which
+/// must hold the directory. The two may overlap.
+///
+/// # Errors
+/// As [`open_pack`].
+pub fn open_parts(
+    keys: &DomainKeys,
+    beginning: &[u8],
+    end: &[u8],
+    length: u64,
+) -> Result<OpenedPack, FormatError> {
+    let (header, header_hash, header_bytes) = Header::decode(beginning)?;
     if !matches!(header.kind, ObjectKind::DataPack | ObjectKind::TreePack) {
         return Err(FormatError::malformed("pack", "it is an object of another kind"));
     }
     let key = header.open(header.kind, keys)?;
-    let (before, sealed) = split_trailer("pack", bytes, PACK_MAGIC, DIRECTORY_MAX_BYTES)?;
+    let (before, sealed) = split_trailer("pack", end, PACK_MAGIC, DIRECTORY_MAX_BYTES)?;
     let mut sealed = sealed.to_vec();
     let opened = key
         .open(Part::Directory, 0, &header_hash.0, &mut sealed)
         .map_err(|source| crypto("pack directory", source))?;
     let directory = Directory::decode(opened)?;
     directory.check_kind(header.kind)?;
-    if header_bytes as u64 + directory.stored_bytes() != before.len() as u64 {
+    let behind_frames = (end.len() - before.len()) as u64;
+    let parts = [header_bytes as u64, directory.stored_bytes(), behind_frames];
+    if parts.iter().try_fold(0_u64, |sum, part| sum.checked_add(*part)) != Some(length) {
         return Err(FormatError::malformed("pack", "its length is not that of its frames"));
     }
     Ok(OpenedPack { header, header_hash, header_bytes, key, directory })
@@ -217,6 +233,19 @@ mod tests {
         let mut shorter = pack;
         shorter.remove(header_bytes);
         assert!(open_pack(&keys, &shorter).err().unwrap().to_string().contains("length"));
+    }
+
+    #[test]
+    fn a_pack_is_known_by_its_beginning_and_its_end() {
+        let (keys, pack) = (encrypted_keys(), data_pack());
+        let whole = open_pack(&keys, &pack).unwrap();
+        let stored = usize::try_from(whole.directory.stored_bytes()).unwrap();
+        let (beginning, end) = (&pack[..whole.header_bytes], &pack[whole.header_bytes + stored..]);
+        let length = pack.len() as u64;
+        assert_eq!(open_parts(&keys, beginning, end, length).unwrap().directory, whole.directory);
+        assert!(open_parts(&keys, beginning, end, length - 1).is_err());
+        assert!(open_parts(&keys, beginning, &end[1..], length).is_err());
+        assert!(open_parts(&keys, &beginning[1..], end, length).is_err());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The file of the journal: its table, its migrations, and what happens to a damaged one.
+//! The file of the journal: its tables, its migrations, and what happens to a damaged one.
 
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -18,7 +18,8 @@ const APPLICATION_ID: i32 = 0x5953_544a;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Step n brings a file from `user_version` n to n + 1.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE runs (
         id            INTEGER PRIMARY KEY AUTOINCREMENT,
         store         BLOB NOT NULL,
@@ -35,7 +36,18 @@ const MIGRATIONS: &[&str] = &["
         process_start INTEGER NOT NULL,
         boot          TEXT NOT NULL
     ) STRICT;
-"];
+",
+    "
+    CREATE TABLE verified_packs (
+        store    BLOB NOT NULL,
+        location TEXT NOT NULL,
+        pack     BLOB NOT NULL,
+        whole    INTEGER,          -- milliseconds since 1970; NULL if it never was
+        suspect  INTEGER NOT NULL, -- 1 if it was damaged or could not be read when that was tried last
+        PRIMARY KEY (store, location, pack)
+    ) STRICT, WITHOUT ROWID;
+",
+];
 
 /// What a file was found to be.
 enum Found {

@@ -1,10 +1,11 @@
-//! The journal: the local record of runs, for health and metrics.
+//! The journal: the local record of runs, for health and metrics, and of when packs were verified.
 //!
 //! Owns one SQLite file in the state folder of this host. It cannot be made anew from a store, so it is written
 //! durably and never deleted: a damaged file is set aside under another name. What the runs mean for health is
 //! left to others.
 
 mod database;
+mod packs;
 mod process;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +16,8 @@ use rusqlite::{Connection, Row};
 
 use crate::id::{SnapshotId, StoreId};
 use process::Process;
+
+pub use packs::{PackState, StorePlace};
 
 /// Why the journal cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -218,7 +221,7 @@ impl Journal {
             .map_err(JournalError::database("read", &self.path))
     }
 
-    /// A panic of another thread leaves the connection usable: every method is one statement.
+    /// A panic of another thread leaves the connection usable: every method is one statement or transaction.
     fn connection(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,10 +1,19 @@
 //! The journal as its callers see it.
 
+use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::id::PackId;
 
 const STORE: StoreId = StoreId::from_bytes([7; 16]);
+
+impl Journal {
+    /// Makes every further call about packs fail.
+    pub(crate) fn forget_the_table_of_packs(&self) {
+        self.connection().execute_batch("DROP TABLE verified_packs").unwrap();
+    }
+}
 
 fn end(outcome: RunOutcome, message: &str) -> RunEnd {
     RunEnd { outcome, snapshot: None, bytes: 10, added_bytes: 5, message: message.to_owned() }
@@ -126,4 +135,54 @@ fn threads_and_handles_write_at_once() {
     let runs = handles[0].recent(100).unwrap();
     assert_eq!(runs.len(), 20);
     assert!(runs.iter().all(|run| run.outcome == RunOutcome::Succeeded));
+}
+
+fn place(store: StoreId, location: &str) -> StorePlace {
+    StorePlace { store, location: location.to_owned() }
+}
+
+#[test]
+fn packs_keep_their_last_state_for_each_store_and_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.sqlite");
+    let here = place(STORE, "/disk");
+    let others = [place(STORE, "/second disk"), place(StoreId::from_bytes([8; 16]), "/disk")];
+    let packs: Vec<_> = (0..3).map(|number| PackId::from_bytes([number; 32])).collect();
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let journal = Journal::open(&path).unwrap();
+    journal.record_whole(&here, &packs, at(100)).unwrap();
+    journal.record_whole(&here, &packs[1..2], at(200)).unwrap();
+    for other in &others {
+        journal.record_whole(other, &packs[..1], at(300)).unwrap();
+        journal.record_suspect(other, &packs[..2]).unwrap();
+    }
+    journal.forget_packs(&here, &packs[2..]).unwrap();
+    journal.forget_packs(&here, &[]).unwrap();
+
+    let journal = Journal::open(&path).unwrap();
+    let state = |second: Option<i64>, is_suspect| PackState { whole: second.map(at), is_suspect };
+    let found = journal.verified_packs(&here).unwrap();
+    let expected = [(packs[0], state(Some(100), false)), (packs[1], state(Some(200), false))];
+    assert_eq!(found, HashMap::from(expected));
+    for other in &others {
+        let expected = [(packs[0], state(Some(300), true)), (packs[1], state(None, true))];
+        assert_eq!(journal.verified_packs(other).unwrap(), HashMap::from(expected));
+        journal.record_whole(other, &packs[..1], at(400)).unwrap();
+        assert_eq!(journal.verified_packs(other).unwrap()[&packs[0]], state(Some(400), false));
+    }
+}
+
+#[test]
+fn a_journal_of_the_first_version_is_brought_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.sqlite");
+    let journal = Journal::open(&path).unwrap();
+    let run = journal.begin(STORE, "ingest", "etc").unwrap();
+    journal.connection().execute_batch("DROP TABLE verified_packs; PRAGMA user_version = 1").unwrap();
+    drop(journal);
+
+    let journal = Journal::open(&path).unwrap();
+    assert_eq!(journal.set_aside(), None);
+    assert_eq!(journal.recent(1).unwrap()[0].id, run);
+    assert!(journal.verified_packs(&place(STORE, "/disk")).unwrap().is_empty());
 }

@@ -1,30 +1,40 @@
 //! Verify: reads everything, authenticates and re-hashes it, and says what damage touches.
 //!
-//! First the small objects ([`objects`]), then every pack and frame ([`packs`]), and last the trees of all
+//! First the small objects ([`objects`]), then every pack and frame ([`packs`], [`pack`]), and last the trees of all
 //! snapshots ([`walk`]), which find chunks that are nowhere and name the files that damage touches. Damage is
-//! collected ([`report`]) and never ends a verification; a store that cannot be read does. Nothing is written.
+//! collected ([`report`]) and never ends a verification; a store that cannot be read does. Nothing is written to
+//! the store; the journal remembers which packs were found whole, so that the next sample takes others
+//! ([`sample`]).
 
 mod claim;
 mod objects;
+mod pack;
 mod packs;
 mod parallel;
 mod report;
+mod sample;
 #[cfg(test)]
 mod tests;
 mod walk;
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::format::FormatError;
+use crate::format::snapshot::Manifest;
 use crate::id::SnapshotId;
+use crate::journal::{Journal, StorePlace};
 use crate::path::TreePath;
 use crate::progress::Progress;
 use crate::repo::snapshots::Snapshot;
 use crate::repo::{RepoError, Repository};
 use packs::Held;
 use report::Report;
+use sample::PackTimes;
 use walk::Walker;
+
+pub use sample::{PackCoverage, Share};
 
 /// Most damaged objects that are reported one by one; one more record stands for all others.
 pub const DAMAGE_MAX: usize = 10_000;
@@ -33,11 +43,26 @@ pub const FILES_MAX: usize = 10_000;
 /// How often the frames of a snapshot are looked up if the index objects that name them are replaced meanwhile.
 const ATTEMPTS_MAX: usize = 3;
 
+/// What is verified.
+#[derive(Debug, Clone, Copy)]
+pub enum Scope<'a> {
+    /// All that the store holds.
+    All,
+    /// What one snapshot needs.
+    Snapshot(&'a Snapshot),
+    /// All small objects and a share of the packs: those that were not verified longest, and on top of it those that
+    /// were not whole when they were read last. Trees are walked only to
+    /// name what damage touches, so that a chunk that is nowhere is not noticed.
+    Sample(Share),
+}
+
 /// How a verification is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VerifyOptions {
-    /// Threads that read and decode, at least 1. Each holds a whole pack of up to 88 MiB.
+#[derive(Clone, Copy)]
+pub struct VerifyOptions<'a> {
+    /// Threads that read and decode, at least 1. Each holds a piece of a pack and a frame.
     pub threads: usize,
+    /// Where it is remembered when packs were found whole. It may fail without harm to the verification.
+    pub journal: Option<&'a Journal>,
 }
 
 /// Something in the store that is not what it should be, and what it touches.
@@ -72,6 +97,8 @@ pub struct VerifyStats {
     pub bytes_read: u64,
     /// All damage; empty means that everything is whole. At most [`DAMAGE_MAX`] records and one for the rest.
     pub damaged: Vec<Damage>,
+    /// How much of the packs this is; nothing where one snapshot was verified.
+    pub coverage: Option<PackCoverage>,
     /// How long it took.
     pub elapsed: Duration,
 }
@@ -98,6 +125,8 @@ struct Run<'a> {
     progress: &'a dyn Progress,
     report: Report,
     counts: Counts,
+    times: PackTimes<'a>,
+    coverage: Mutex<Option<PackCoverage>>,
 }
 
 /// The sums of [`VerifyStats`] while they grow.
@@ -115,14 +144,14 @@ fn add(sum: &AtomicU64, more: u64) {
     sum.fetch_add(more, Ordering::Relaxed);
 }
 
-/// Verifies all that the store holds, or only what one snapshot needs.
+/// Verifies what `scope` says.
 ///
 /// # Errors
 /// Fails as [`VerifyError`] says. Damage is not an error: it is in the result.
 pub fn verify(
     repo: &Repository,
-    snapshot: Option<&Snapshot>,
-    options: &VerifyOptions,
+    scope: Scope<'_>,
+    options: &VerifyOptions<'_>,
     progress: &dyn Progress,
 ) -> Result<VerifyStats, VerifyError> {
     let started = Instant::now();
@@ -133,10 +162,13 @@ pub fn verify(
             progress,
             report: Report::default(),
             counts: Counts::default(),
+            times: PackTimes::read(options.journal, place(repo), progress),
+            coverage: Mutex::new(None),
         };
-        match snapshot {
-            None => verify_all(run),
-            Some(snapshot) => verify_one(run, snapshot),
+        match scope {
+            Scope::All => verify_all(run),
+            Scope::Snapshot(snapshot) => verify_one(run, snapshot),
+            Scope::Sample(share) => verify_sample(run, share),
         }
     };
     let run = match attempt() {
@@ -153,8 +185,13 @@ pub fn verify(
         snapshots: counts.snapshots.into_inner(),
         bytes_read: counts.bytes_read.into_inner(),
         damaged: run.report.into_damage(),
+        coverage: run.coverage.into_inner().unwrap_or_else(PoisonError::into_inner),
         elapsed: started.elapsed(),
     })
+}
+
+fn place(repo: &Repository) -> StorePlace {
+    StorePlace { store: repo.config().store, location: repo.store().location() }
 }
 
 fn verify_all(run: Run<'_>) -> Result<Run<'_>, VerifyError> {
@@ -162,12 +199,24 @@ fn verify_all(run: Run<'_>) -> Result<Run<'_>, VerifyError> {
     // names: in this order, what a later list lacks is missing.
     let manifests = objects::verify(&run)?;
     run.repo.refresh()?;
-    packs::verify_all(&run)?;
-    let mut walker = Walker::new(&run);
-    for manifest in &manifests {
-        walker.snapshot(manifest)?;
+    packs::verify_packs(&run, None)?;
+    walk(&run, &manifests)?;
+    Ok(run)
+}
+
+fn verify_sample(run: Run<'_>, share: Share) -> Result<Run<'_>, VerifyError> {
+    let manifests = objects::verify(&run)?;
+    run.repo.refresh()?;
+    packs::verify_packs(&run, Some(share))?;
+    if run.report.has_bad_frames() {
+        walk(&run, &manifests)?;
     }
     Ok(run)
+}
+
+fn walk(run: &Run<'_>, manifests: &[Manifest]) -> Result<(), RepoError> {
+    let mut walker = Walker::new(run);
+    manifests.iter().try_for_each(|manifest| walker.snapshot(manifest))
 }
 
 fn verify_one<'a>(run: Run<'a>, snapshot: &Snapshot) -> Result<Run<'a>, VerifyError> {

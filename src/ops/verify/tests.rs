@@ -4,6 +4,7 @@ use super::*;
 use crate::crypto::hash::ChunkKind;
 use crate::format::content::Content;
 use crate::format::tree::{Entry, EntryKind, Page, PageRef, TreeRef};
+use crate::journal::PackState;
 use crate::ops::restore::fixture::{Fixture, Maker, entry, every_kind, noise, path};
 use crate::path::Name;
 use crate::progress::Silent;
@@ -11,10 +12,10 @@ use crate::store::fault::{Fault, Operation};
 use crate::store::key::{ObjectKey, Prefix};
 use crate::store::{ObjectStore, StoreErrorKind};
 
-const OPTIONS: VerifyOptions = VerifyOptions { threads: 2 };
+const OPTIONS: VerifyOptions<'_> = VerifyOptions { threads: 2, journal: None };
 
 fn verify_whole(fixture: &Fixture) -> VerifyStats {
-    verify(&fixture.repo, None, &OPTIONS, &Silent).unwrap()
+    verify(&fixture.repo, Scope::All, &OPTIONS, &Silent).unwrap()
 }
 
 fn flip(bytes: &mut [u8], at: usize) {
@@ -36,7 +37,7 @@ fn a_sound_store_has_no_damage() {
     assert!(stats.chunks > stats.frames && stats.frames > 10, "{stats:?}");
     assert!(stats.bytes_read > 250_000, "{stats:?}");
 
-    let one = verify(&fixture.repo, Some(&snapshot), &OPTIONS, &Silent).unwrap();
+    let one = verify(&fixture.repo, Scope::Snapshot(&snapshot), &OPTIONS, &Silent).unwrap();
     assert_eq!(one.damaged, []);
     assert_eq!((one.frames, one.chunks, one.snapshots), (stats.frames, stats.chunks, 1));
 }
@@ -46,7 +47,7 @@ fn a_host_that_knows_nothing_yet_finds_a_sound_snapshot_sound() {
     let mut fixture = Fixture::new();
     let snapshot = fixture.commit(every_kind);
     fixture.reopen();
-    let stats = verify(&fixture.repo, Some(&snapshot), &OPTIONS, &Silent).unwrap();
+    let stats = verify(&fixture.repo, Scope::Snapshot(&snapshot), &OPTIONS, &Silent).unwrap();
     assert_eq!(stats.damaged, []);
     assert!(stats.chunks > 0, "{stats:?}");
 }
@@ -81,6 +82,8 @@ fn frames_that_left_the_index_are_not_passed_over() {
         progress: &Silent,
         report: Report::default(),
         counts: Counts::default(),
+        times: PackTimes::read(None, place(&fixture.repo), &Silent),
+        coverage: Mutex::new(None),
     };
     let mut walker = Walker::new(&run);
     walker.snapshot(&snapshot.manifest).unwrap();
@@ -215,7 +218,7 @@ fn one_snapshot_alone_finds_its_own_damage_and_no_other() {
     let hurt = fixture.commit(|maker| vec![maker.file("bad", &bad)]);
     let pack = fixture.pack_of(ChunkKind::Data, &bad);
     fixture.tamper(&pack, |bytes| flip(bytes, 1000));
-    let one = |snapshot| verify(&fixture.repo, Some(snapshot), &OPTIONS, &Silent).unwrap();
+    let one = |snapshot| verify(&fixture.repo, Scope::Snapshot(snapshot), &OPTIONS, &Silent).unwrap();
     assert_eq!(one(&sound).damaged, []);
     let stats = one(&hurt);
     let [damage] = &stats.damaged[..] else { panic!("one pack is damaged") };
@@ -288,7 +291,7 @@ fn a_store_that_cannot_be_read_is_an_error_and_no_damage() {
             (call.operation == operation && call.object.starts_with(prefix))
                 .then_some(Fault::Fail(StoreErrorKind::Unavailable))
         });
-        let error = verify(&fixture.repo, None, &OPTIONS, &Silent).unwrap_err();
+        let error = verify(&fixture.repo, Scope::All, &OPTIONS, &Silent).unwrap_err();
         assert!(matches!(error, VerifyError::Repo(RepoError::Store(_))), "{error:?}");
     }
 }
@@ -305,4 +308,174 @@ fn a_read_that_is_cut_short_is_damage() {
     let [damage] = &stats.damaged[..] else { panic!("{:?}", stats.damaged) };
     assert_eq!(damage.object, pack);
     assert_eq!(damage.files.len(), 1);
+}
+
+/// Commits files that lie in packs of their own; returns their packs.
+fn commit_packs(fixture: &Fixture, files: u64) -> Vec<ObjectKey> {
+    let contents: Vec<_> = (0..files).map(|number| noise(30 + number, 4000)).collect();
+    for (number, content) in contents.iter().enumerate() {
+        fixture.commit(|maker| vec![maker.file(&format!("file {number}"), content)]);
+    }
+    contents.iter().map(|content| fixture.pack_of(ChunkKind::Data, content)).collect()
+}
+
+fn journal() -> (tempfile::TempDir, Journal) {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&folder.path().join("journal.sqlite")).unwrap();
+    (folder, journal)
+}
+
+fn sample(fixture: &Fixture, journal: &Journal, percent: u32) -> VerifyStats {
+    let options = VerifyOptions { journal: Some(journal), ..OPTIONS };
+    let share = Share::from_millionths(percent * 10_000).unwrap();
+    verify(&fixture.repo, Scope::Sample(share), &options, &Silent).unwrap()
+}
+
+#[test]
+fn samples_take_turns_until_all_packs_were_read() {
+    let fixture = Fixture::new();
+    commit_packs(&fixture, 5);
+    let (_folder, journal) = journal();
+    let mut packs_read = 0;
+    for run in 0..20 {
+        let stats = sample(&fixture, &journal, 5);
+        let coverage = stats.coverage.unwrap();
+        assert_eq!((stats.damaged, stats.snapshots, stats.packs), (vec![], 0, coverage.packs_taken));
+        assert!(coverage.bytes_taken * 20 >= coverage.bytes && coverage.packs_taken < 5, "{coverage:?}");
+        packs_read += stats.packs;
+        assert_eq!(
+            (coverage.packs, coverage.packs_never),
+            (10, 10_u64.saturating_sub(packs_read)),
+            "run {run}"
+        );
+    }
+    // A whole verification counts as well.
+    let before = jiff::Timestamp::now();
+    let options = VerifyOptions { journal: Some(&journal), ..OPTIONS };
+    let stats = verify(&fixture.repo, Scope::All, &options, &Silent).unwrap();
+    let coverage = stats.coverage.unwrap();
+    assert_eq!((coverage.packs_taken, coverage.packs_never), (10, 0));
+    let states = journal.verified_packs(&place(&fixture.repo)).unwrap();
+    // Times are kept to the millisecond.
+    let is_new = |state: &PackState| state.whole.unwrap().as_millisecond() >= before.as_millisecond();
+    assert!(states.len() == 10 && states.values().all(is_new));
+}
+
+#[test]
+fn a_damaged_pack_is_never_taken_for_a_verified_one() {
+    let fixture = Fixture::new();
+    let packs = commit_packs(&fixture, 3);
+    let (_folder, journal) = journal();
+    assert_eq!(sample(&fixture, &journal, 100).damaged, []);
+    fixture.tamper(&packs[1], |bytes| flip(bytes, 1000));
+    let found =
+        (0..20).map(|_| sample(&fixture, &journal, 20)).find(|stats| !stats.damaged.is_empty()).unwrap();
+    assert_eq!(found.damaged[0].object, packs[1].as_str());
+    assert_eq!(found.damaged[0].files.len(), 1, "what it touches is named");
+    assert_eq!(found.snapshots, 3, "every snapshot was walked for that");
+    // From now on it is in every sample, and keeps no other pack from its turn.
+    let before = jiff::Timestamp::now();
+    for _ in 0..20 {
+        let stats = sample(&fixture, &journal, 5);
+        assert_eq!(stats.damaged.len(), 1);
+        assert!((2..5).contains(&stats.packs), "{stats:?}");
+    }
+    let is_old = |state: &PackState| state.whole.unwrap().as_millisecond() < before.as_millisecond();
+    let states = journal.verified_packs(&place(&fixture.repo)).unwrap();
+    assert_eq!((states.len(), states.values().filter(|state| is_old(state)).count()), (6, 1));
+    fixture.tamper(&packs[1], |bytes| flip(bytes, 1000));
+    assert_eq!(sample(&fixture, &journal, 5).damaged, []);
+}
+
+#[test]
+fn a_pack_that_the_store_fails_to_read_keeps_no_other_from_its_turn() {
+    let fixture = Fixture::new();
+    let packs = commit_packs(&fixture, 3);
+    let (_folder, journal) = journal();
+    let bad = packs[1].to_string();
+    fixture.store.script(move |call| {
+        (call.operation == Operation::Get && call.object == bad)
+            .then_some(Fault::Fail(StoreErrorKind::Unavailable))
+    });
+    let options = VerifyOptions { threads: 1, journal: Some(&journal) };
+    for _ in 0..20 {
+        let share = Share::from_millionths(50_000).unwrap();
+        let _ = verify(&fixture.repo, Scope::Sample(share), &options, &Silent);
+    }
+    let states = journal.verified_packs(&place(&fixture.repo)).unwrap();
+    let bad = PackState { whole: None, is_suspect: true };
+    assert_eq!(states.values().filter(|state| **state == bad).count(), 1);
+    assert_eq!(states.values().filter(|state| state.whole.is_some()).count(), 5);
+}
+
+#[test]
+fn what_lists_alone_tell_is_in_every_sample() {
+    let fixture = Fixture::new();
+    let packs = commit_packs(&fixture, 4);
+    let (_folder, journal) = journal();
+    fixture.memory.delete(&packs[0]).unwrap();
+    fixture.tamper(&packs[1], |bytes| bytes.truncate(2000));
+    let stats = sample(&fixture, &journal, 1);
+    let mut objects: Vec<_> = stats.damaged.iter().map(|damage| damage.object.as_str()).collect();
+    objects.sort_unstable();
+    let mut expected = [packs[0].as_str(), packs[1].as_str()];
+    expected.sort_unstable();
+    assert_eq!(objects, expected);
+    assert_eq!(stats.coverage.unwrap().packs, 7);
+}
+
+#[test]
+fn packs_that_are_gone_are_forgotten() {
+    let fixture = Fixture::new();
+    let packs = commit_packs(&fixture, 2);
+    let (_folder, journal) = journal();
+    sample(&fixture, &journal, 100);
+    let place = place(&fixture.repo);
+    assert_eq!(journal.verified_packs(&place).unwrap().len(), 4);
+    fixture.memory.delete(&packs[0]).unwrap();
+    for key in fixture.keys(Prefix::Index) {
+        fixture.memory.delete(&key).unwrap();
+    }
+    sample(&fixture, &journal, 100);
+    assert_eq!(journal.verified_packs(&place).unwrap().len(), 3);
+}
+
+#[test]
+fn a_pack_of_many_pieces_is_read_whole() {
+    let mut fixture = Fixture::new();
+    let content = noise(40, 11 << 20);
+    let snapshot = fixture.commit(|maker| vec![maker.file("large", &content), maker.file("x", b"x")]);
+    let pack = fixture.pack_of(ChunkKind::Data, &content[..5000]);
+    let stats = verify_whole(&fixture);
+    assert_eq!(stats.damaged, []);
+    let mut bytes = 0;
+    for prefix in Prefix::ALL {
+        fixture.memory.list(prefix, &mut |object| bytes += object.bytes).unwrap();
+    }
+    assert_eq!(stats.bytes_read, bytes);
+    // One byte of a frame that spans two pieces, one at the very end, and one that only the hash of the pack covers
+    // once the index is known.
+    let length = fixture.memory.get(&pack, None).unwrap().len();
+    for at in [4 << 20, (8 << 20) - 1, length - 1, 3] {
+        fixture.tamper(&pack, |bytes| bytes[at] ^= 1);
+        let stats = verify_whole(&fixture);
+        let [damage] = &stats.damaged[..] else { panic!("{at}: {:?}", stats.damaged) };
+        assert_eq!(damage.object, pack.as_str());
+        assert!(damage.what.starts_with("its bytes do not have its hash"), "{at}: {}", damage.what);
+        let is_in_a_frame = at > 1000 && at < length - 100_000;
+        assert_eq!(damage.files_touched, u64::from(is_in_a_frame), "{at}");
+        fixture.tamper(&pack, |bytes| bytes[at] ^= 1);
+    }
+    fixture.tamper(&pack, |bytes| bytes.truncate(5 << 20));
+    let stats = verify_whole(&fixture);
+    assert!(stats.damaged[0].what.contains("bytes long, but was"), "{:?}", stats.damaged);
+    // The small file lies behind the large one.
+    let id = snapshot.manifest.id;
+    assert_eq!(stats.damaged[0].files, [(id, path("large")), (id, path("x"))]);
+    // Without the index nothing but the pack itself tells what is in it.
+    for key in fixture.keys(Prefix::Index) {
+        fixture.memory.delete(&key).unwrap();
+    }
+    fixture.reopen();
+    assert!(verify_whole(&fixture).damaged.iter().any(|damage| damage.object == pack.as_str()));
 }
