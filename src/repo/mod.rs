@@ -6,6 +6,8 @@
 mod cache;
 pub mod content;
 mod error;
+#[cfg(test)]
+mod frozen;
 mod local;
 pub mod open;
 pub mod read;

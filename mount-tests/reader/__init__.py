@@ -1,0 +1,1 @@
+"""The parts of the second reader: rules, keys, packs, stores and trees, in the order in which they build on each other."""
