@@ -10,8 +10,23 @@ use yester::journal::RunOutcome;
 
 use crate::harness::{Lab, Need, Ran, can};
 
-const COMMANDS: [&str; 9] =
-    ["init", "ingest", "snapshots", "ls", "cat", "restore", "mount", "umount", "verify"];
+const COMMANDS: [&str; 15] = [
+    "init",
+    "ingest",
+    "snapshots",
+    "ls",
+    "find",
+    "log",
+    "diff",
+    "cat",
+    "export",
+    "restore",
+    "mount",
+    "umount",
+    "verify",
+    "stats",
+    "generate",
+];
 
 #[test]
 fn help_texts_are_as_reviewed() {

@@ -142,6 +142,9 @@ fn a_newer_store_is_refused_and_named_so() {
 #[test]
 fn what_is_no_store_is_named_so() {
     let lab = Lab::empty();
+    let mountpoint = lab.path("mnt");
+    fs::create_dir(&mountpoint).unwrap();
+    let mountpoint = mountpoint.to_str().unwrap();
     for prepare in ["absent", "file", "empty"] {
         match prepare {
             "file" => fs::write(lab.store(), "not a store").unwrap(),
@@ -151,7 +154,8 @@ fn what_is_no_store_is_named_so() {
             }
             _ => {}
         }
-        for command in [&["snapshots"][..], &["ingest", "/etc/hostname"], &["mount", "/mnt"], &["verify"]] {
+        for command in [&["snapshots"][..], &["ingest", "/etc/hostname"], &["mount", mountpoint], &["verify"]]
+        {
             let refused = lab.run(command);
             assert!(refused.fails(10).contains("store"), "{prepare}: {}", refused.stderr);
         }

@@ -24,6 +24,8 @@ pub(crate) enum Need {
     Root,
     Fuse,
     Postgres,
+    /// The Python environment of `mount-tests/reader.py`.
+    Reader,
     Tool(&'static str),
 }
 
@@ -49,6 +51,7 @@ fn is_there(need: Need) -> bool {
                 && is_there(Need::Tool("fusermount3"))
         }
         Need::Postgres => crate::postgres::server_folder().is_some(),
+        Need::Reader => crate::frozen::python().is_file(),
         Need::Tool(name) => std::env::var_os("PATH")
             .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(name).is_file())),
     }
@@ -110,7 +113,7 @@ impl Lab {
     }
 
     /// Returns the processes that serve a mount in this laboratory.
-    fn servers(&self) -> Vec<Pid> {
+    pub(crate) fn servers(&self) -> Vec<Pid> {
         let folder = self.folder.path().to_str().unwrap();
         let serves = |entry: &fs::DirEntry| {
             // Processes come and go while they are listed.
@@ -199,9 +202,14 @@ impl Process {
         Self(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
+    /// Returns its number.
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.0)
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.0), signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
     }
 
     /// Waits for its end by itself.
@@ -302,6 +310,36 @@ impl Ran {
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.succeeds()).unwrap()
     }
+}
+
+/// Returns where a restore, a mount or an archive below `root` has what is `path` on this host.
+pub(crate) fn copy_of(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap())
+}
+
+/// Flips a bit in the middle of the largest pack of a store, where frames are; returns the pack.
+pub(crate) fn flip_largest_pack(store: &Path) -> PathBuf {
+    let (_, pack) = sized_packs(store).into_iter().max().unwrap();
+    flip_middle(&pack);
+    pack
+}
+
+/// Flips a bit in the middle of a file; a second time makes it whole again.
+pub(crate) fn flip_middle(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    // Objects are read-only.
+    fs::remove_file(path).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+/// Returns the packs of a store with their lengths.
+pub(crate) fn sized_packs(store: &Path) -> Vec<(u64, PathBuf)> {
+    let mut find = Command::new("find");
+    let listed = succeed(find.arg(store.join("packs")).args(["-type", "f", "-printf", "%s %p\\n"]));
+    let sized = listed.lines().filter_map(|line| line.split_once(' '));
+    sized.map(|(size, path)| (size.parse().unwrap(), path.into())).collect()
 }
 
 /// Runs a command that must succeed; returns its standard output.

@@ -1,9 +1,8 @@
 //! The main job: what goes in comes back the same, through the mount and through `restore`.
 
 use std::fs;
-use std::path::Path;
 
-use crate::harness::{FEW_PAGES_BYTES, Lab, Need, assert_same_trees, can};
+use crate::harness::{FEW_PAGES_BYTES, Lab, Need, assert_same_trees, can, copy_of};
 use crate::trees;
 
 const NEEDS: [Need; 6] = [
@@ -14,11 +13,6 @@ const NEEDS: [Need; 6] = [
     Need::Tool("setfattr"),
     Need::Tool("setfacl"),
 ];
-
-/// Returns where the snapshot's copy of `path` lies below `root`.
-fn copy_of(root: &Path, path: &Path) -> std::path::PathBuf {
-    root.join(path.strip_prefix("/").unwrap())
-}
 
 #[test]
 fn a_tree_comes_back_the_same() {

@@ -2,12 +2,15 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
 
-use crate::harness::{Lab, Mount, Need, Process, can, eventually, is_running, noise, succeed};
+use crate::harness::{Lab, Mount, Need, Process, SystemMount, can, eventually, is_running, noise, succeed};
 
 const NEEDS: [Need; 2] = [Need::Root, Need::Fuse];
 
@@ -33,7 +36,7 @@ fn visitor(mount: &Mount<'_>) -> Process {
 }
 
 #[test]
-fn a_mount_is_ready_when_the_command_returns() {
+fn s45_a_mount_is_ready_when_the_command_returns() {
     if !can(&NEEDS) {
         return;
     }
@@ -42,12 +45,15 @@ fn a_mount_is_ready_when_the_command_returns() {
         let mount = lab.mount(&[]);
         assert!(mount.is_listed());
         assert!(mount.path("snapshots").is_dir());
-        assert!(is_running(mount.server()));
+        let server = mount.server();
+        assert!(is_running(server));
+        drop(mount);
+        eventually("the server has ended", || !is_running(server));
     }
 }
 
 #[test]
-fn signals_end_a_mount_busy_or_not() {
+fn s47_signals_end_a_mount_busy_or_not() {
     if !can(&NEEDS) {
         return;
     }
@@ -69,7 +75,7 @@ fn signals_end_a_mount_busy_or_not() {
 }
 
 #[test]
-fn umount_lets_users_finish() {
+fn s46_umount_lets_users_finish() {
     if !can(&NEEDS) {
         return;
     }
@@ -161,20 +167,95 @@ fn a_dead_mount_can_be_ended() {
 }
 
 #[test]
-fn a_second_mount_covers_the_first_until_it_ends() {
+fn s48_a_dead_mount_is_replaced_by_mounting_again() {
     if !can(&NEEDS) {
         return;
     }
     let lab = lab_with_file();
     let first = lab.mount(&[]);
-    let below = first.server();
-    let second = lab.mount(&["--snapshot", "latest"]);
-    assert!(!second.path("snapshots").exists());
-    lab.run([Path::new("umount"), &second.path("")]).succeeds();
-    eventually("one server is left", || !is_running(below) || first.path("snapshots").is_dir());
-    assert!(is_running(below), "the first mount is untouched");
-    drop(second);
-    assert!(!first.is_listed());
+    let server = first.server();
+    let _reader = open_file(&lab, &first);
+    kill_process(server, Signal::KILL).unwrap();
+    eventually("the server has ended", || !is_running(server));
+    let ran = lab.run([Path::new("mount"), &first.path("")]);
+    ran.succeeds();
+    assert!(ran.stderr.contains("had lost its server and was taken away"), "{}", ran.stderr);
+    assert!(first.path("snapshots").is_dir());
+    assert_ne!(first.server(), server);
+    lab.run([Path::new("umount"), &first.path("")]).succeeds();
+    assert!(!first.is_listed(), "nothing lies below it");
+}
+
+#[test]
+fn s49_a_mount_that_is_served_is_not_covered() {
+    if !can(&NEEDS) {
+        return;
+    }
+    let lab = lab_with_file();
+    let mount = lab.mount(&[]);
+    let server = mount.server();
+    let refused = || {
+        let again = lab.run([Path::new("mount"), &mount.path("")]);
+        let error = again.fails(11);
+        assert!(error.contains("already served") && error.contains("yester umount"), "{error}");
+    };
+    refused();
+    // One that only hangs is not dead.
+    kill_process(server, Signal::STOP).unwrap();
+    refused();
+    kill_process(server, Signal::CONT).unwrap();
+    assert_eq!(mount.server(), server);
+    assert!(mount.path("snapshots").is_dir());
+}
+
+#[test]
+fn s54_a_mount_hides_nothing() {
+    if !can(&NEEDS) {
+        return;
+    }
+    let lab = lab_with_file();
+    let mountpoint = lab.path("mnt");
+    fs::create_dir(&mountpoint).unwrap();
+    fs::write(mountpoint.join("something"), "").unwrap();
+    let ran = lab.run([Path::new("mount"), &mountpoint]);
+    let error = ran.fails(1);
+    assert!(error.contains("is not empty") && error.contains("would hide"), "{error}");
+    fs::remove_file(mountpoint.join("something")).unwrap();
+    // An empty file system of another kind is as good as an empty directory.
+    let _below = SystemMount::new(&["-t", "tmpfs", "tmpfs"], mountpoint.clone());
+    drop(lab.mount(&[]));
+}
+
+#[test]
+fn s55_supervisors_hear_when_a_mount_is_there_and_when_it_ends() {
+    if !can(&NEEDS) {
+        return;
+    }
+    let lab = lab_with_file();
+    let mountpoint = lab.path("mnt");
+    fs::create_dir(&mountpoint).unwrap();
+    let path = lab.path("notify");
+    let abstract_name = format!("yester-test-{}", lab.path("").display());
+    let at_path = SocketAddr::from_pathname(&path).unwrap();
+    let at_name = SocketAddr::from_abstract_name(&abstract_name).unwrap();
+    let sockets = [(at_path, path.to_str().unwrap().to_owned()), (at_name, format!("@{abstract_name}"))];
+    for (address, variable) in sockets {
+        let socket = UnixDatagram::bind_addr(&address).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let heard = || {
+            let mut buffer = [0; 100];
+            let length = socket.recv(&mut buffer).unwrap();
+            String::from_utf8(buffer[..length].to_vec()).unwrap()
+        };
+        let mut command = lab.command([Path::new("mount"), &mountpoint, Path::new("--foreground")]);
+        let server = Process::start(command.env("NOTIFY_SOCKET", &variable));
+        assert_eq!(heard(), "READY=1");
+        assert!(mountpoint.join("snapshots").is_dir(), "it is there by then");
+        server.signal(Signal::TERM);
+        assert_eq!(heard(), "STOPPING=1");
+        server.end().succeeds();
+        assert!(!mountpoint.join("snapshots").exists());
+    }
 }
 
 #[test]

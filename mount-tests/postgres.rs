@@ -20,13 +20,13 @@ pub(crate) fn server_folder() -> Option<PathBuf> {
 }
 
 /// A server of its own, on a socket in a temporary folder, that ends with its test.
-struct Postgres {
+pub(crate) struct Postgres {
     folder: TempDir,
     programs: PathBuf,
 }
 
 impl Postgres {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("yester-test-pg-").tempdir().unwrap();
         let owner = nix::unistd::User::from_name("postgres").unwrap().unwrap();
         std::os::unix::fs::chown(folder.path(), Some(owner.uid.as_raw()), Some(owner.gid.as_raw())).unwrap();
@@ -62,17 +62,17 @@ impl Postgres {
         command
     }
 
-    fn client(&self, program: &str) -> Command {
+    pub(crate) fn client(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         self.connect(&mut command);
         command
     }
 
-    fn connect(&self, command: &mut Command) {
+    pub(crate) fn connect(&self, command: &mut Command) {
         command.env("PGHOST", self.socket()).env("PGUSER", "postgres").env_remove("PGDATABASE");
     }
 
-    fn query(&self, database: &str, sql: &str) -> String {
+    pub(crate) fn query(&self, database: &str, sql: &str) -> String {
         succeed(self.client("psql").args(["-qAt", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", sql]))
     }
 }
@@ -119,21 +119,29 @@ fn the_postgres_user_restores_from_a_mount_made_for_it() {
     if !can(&NEEDS) {
         return;
     }
+    let postgres = Postgres::start();
+    succeed(postgres.client("createdb").arg("shop"));
+    postgres
+        .query("shop", "CREATE TABLE orders AS SELECT id, md5(id::text) FROM generate_series(1, 1000) AS id");
     let lab = Lab::new();
-    lab.run(["ingest", "--as", "shop.dump", "--", "echo", "a dump"]).succeeds();
+    let mut ingest = lab.command(["ingest", "--as", "shop.dump", "--", "pg_dump", "-Fc", "-Z0", "shop"]);
+    postgres.connect(&mut ingest);
+    succeed(&mut ingest);
+
     let mount = lab.mount(&["--for", "postgres"]);
     // Only the mount is to decide who may enter.
     succeed(Command::new("chmod").arg("711").arg(lab.path("")));
-    let read = |user: &str| {
-        Command::new("runuser")
-            .args(["-u", user, "--", "cat"])
-            .arg(mount.path("latest/shop.dump"))
-            .current_dir("/")
-            .output()
-            .unwrap()
+    succeed(postgres.client("createdb").arg("new"));
+    let restore = |user: &str| {
+        let mut command = Command::new("runuser");
+        postgres.connect(command.args(["-u", user, "--", "pg_restore", "-j2", "-d", "new"]));
+        command.arg(mount.path("latest/shop.dump")).current_dir("/").output().unwrap()
     };
-    assert_eq!(read("postgres").stdout, b"a dump\n");
-    assert!(!read("nobody").status.success(), "nobody else may enter");
+    let refused = restore("nobody");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("Permission denied"), "{refused:?}");
+    let restored = restore("postgres");
+    assert!(restored.status.success(), "{restored:?}");
+    assert_eq!(postgres.query("new", CHECKSUM), postgres.query("shop", CHECKSUM));
 }
 
 #[test]

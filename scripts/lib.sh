@@ -85,6 +85,19 @@ install_missing() {
         apt-get install -qy --no-install-recommends "${missing[@]}"
 }
 
+# prepare_reader - makes the Python environment of mount-tests/reader.py, unless it is there already.
+prepare_reader() {
+    local wanted=mount-tests/reader/requirements.txt installed=target/reader/installed.txt
+    if ! cmp -s "$wanted" "$installed"; then
+        # The system's Python: of another, the wheels may have no hash in the list.
+        run /usr/bin/python3 -m venv --clear target/reader
+        run target/reader/bin/python3 -m pip install -q --disable-pip-version-check \
+            --require-hashes --only-binary :all: -r "$wanted"
+        cp "$wanted" "$installed"
+    fi
+    echo "Python packages: all there"
+}
+
 # postgres_bin - prints the directory of the newest installed PostgreSQL server.
 postgres_bin() {
     local newest
