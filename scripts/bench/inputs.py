@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import random
 import subprocess
 import sys
 
@@ -37,6 +38,63 @@ def source_tree(folder):
                        stdout=subprocess.DEVNULL)
         (folder / "tree.new").rename(tree)
     return tree
+
+
+def many_files(folder):
+    """Returns a folder with 1,000 folders of 1,000 small files each."""
+    return made_once(folder / "million", lambda new: write_small_files(new, folders=1000, files=1000))
+
+
+def large_directory(folder):
+    """Returns a folder with 300,000 small files side by side."""
+    return made_once(folder / "directory", lambda new: write_small_files(new, folders=1, files=300_000))
+
+
+def sparse_file(folder):
+    """Returns a folder with a file of 100 GB that is all holes but for 64 islands, at both ends as well."""
+    return made_once(folder / "sparse", lambda new: write_islands(new / "disk.img", 100 * 10**9, islands=64))
+
+
+def made_once(folder, make):
+    if not folder.is_dir():
+        print(f"making {folder} (once)", file=sys.stderr)
+        new = folder.with_name(folder.name + ".new")
+        subprocess.run(["rm", "-rf", str(new)], check=True)
+        new.mkdir(parents=True)
+        make(new)
+        new.rename(folder)
+    return folder
+
+
+def write_small_files(root, folders, files):
+    """Writes files of at most 2,000 bytes that look like the orders of a small shop; the same in every run."""
+    choose = random.Random(20261121)
+    names = [f"{choose.choice('BCDFGKLMNPRST')}{choose.choice('aeiou')}{choose.choice('lmnrst')}{choose.choice('aeio')}"
+             for _ in range(400)]
+    lines = [
+        f'  {{"sku": "{choose.randrange(10**8):08}", "name": "{choose.choice(names)} {choose.choice(names)}", '
+        f'"count": {choose.randrange(1, 40)}, "price": {choose.randrange(99, 99999) / 100}}},\n'.encode()
+        for _ in range(20_000)
+    ]
+    for folder in range(folders):
+        path = f"{root}/{folder:04}"
+        os.mkdir(path)
+        for number in range(files):
+            order = f'{{"order": "{choose.getrandbits(64):016x}", "by": "{choose.choice(names)}", "items": [\n'
+            body = b"".join(choose.choices(lines, k=choose.randrange(24)))
+            with open(f"{path}/order-{number:06}.json", "wb", buffering=0) as file:
+                file.write(order.encode() + body + b"]}\n")
+
+
+def write_islands(path, length, islands):
+    """Writes islands of 1 to 4 MiB: the first at the beginning, the last up to the end."""
+    choose = random.Random(20261121)
+    with path.open("wb") as file:
+        file.truncate(length)
+        for number in range(islands):
+            island = choose.randbytes(choose.randrange(1 << 20, 4 << 20))
+            file.seek((length - len(island)) * number // (islands - 1))
+            file.write(island)
 
 
 def tree_size(tree):
