@@ -5,13 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layer of every module. A module may use those of lower layers.
-const LAYERS: [(&str, u8); 14] = [
+const LAYERS: [(&str, u8); 16] = [
     ("crypto", 0),
     ("id", 0),
     ("path", 0),
     ("progress", 0),
     ("chunker", 1),
+    ("dump", 1),
     ("format", 1),
+    ("similarity", 1),
     ("store", 1),
     ("index", 2),
     ("journal", 2),

@@ -12,9 +12,11 @@ pub mod crypto;
 pub mod id;
 pub mod path;
 pub mod progress;
-// Layer 1: the bytes of the store, and where they lie.
+// Layer 1: the bytes of the store, where they lie, and what dumps look like.
 pub mod chunker;
+pub mod dump;
 pub mod format;
+pub mod similarity;
 pub mod store;
 // Layer 2: local databases.
 pub mod index;

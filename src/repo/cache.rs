@@ -8,7 +8,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::RepoError;
-use super::read::DecodedFrame;
+use super::frames::DecodedFrame;
 use crate::format::tree::Page;
 use crate::id::ChunkId;
 use crate::index::{ChunkHome, FrameRef};

@@ -6,6 +6,7 @@
 mod cache;
 pub mod content;
 mod error;
+pub mod frames;
 #[cfg(test)]
 mod frozen;
 mod local;
@@ -40,7 +41,7 @@ pub struct Repository {
     writer: Writer,
     chunker: Arc<ChunkerSetup>,
     index: Arc<Index>,
-    decoded: cache::DecodedCache,
+    frames: Arc<frames::FrameReader>,
     spool: PathBuf,
 }
 
@@ -73,6 +74,12 @@ impl Repository {
     #[must_use]
     pub fn writer(&self) -> &Writer {
         &self.writer
+    }
+
+    /// Returns what reads frames.
+    #[must_use]
+    pub fn frames(&self) -> &frames::FrameReader {
+        &self.frames
     }
 
     /// Returns the local index.

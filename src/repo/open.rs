@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::cache::DecodedCache;
+use super::frames::FrameReader;
 use super::{RepoError, Repository, get_small, local, slots};
 use crate::chunker::{ChunkerParams, ChunkerSetup};
 use crate::crypto::secrets::{DomainKeys, RootSecret, Writer, WriterClass};
@@ -150,8 +151,13 @@ impl Repository {
         if index.was_rebuilt() {
             tracing::info!("the local index could not be used and is made anew");
         }
-        let decoded = DecodedCache::new(options.cache_bytes);
-        Ok(Self { store, config, keys, writer, chunker: Arc::new(chunker), index, decoded, spool })
+        let frames = Arc::new(FrameReader {
+            store: Arc::clone(&store),
+            index: Arc::clone(&index),
+            ids: keys.ids().clone(),
+            decoded: DecodedCache::new(options.cache_bytes),
+        });
+        Ok(Self { store, config, keys, writer, chunker: Arc::new(chunker), index, frames, spool })
     }
 }
 

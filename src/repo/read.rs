@@ -1,31 +1,14 @@
 //! Reading chunks: through the index, the store and the frame cache, verified.
 
-use std::cell::RefCell;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use super::frames::{DecodedFrame, damaged_chunk, weightier};
 use super::{RepoError, Repository};
 use crate::crypto::hash::ChunkKind;
-use crate::crypto::secrets::WriterClass;
-use crate::format::FormatError;
-use crate::format::frame::{self, Encoding, FrameDecoder};
-use crate::id::{ChunkId, FrameId};
-use crate::index::{ChunkHome, FrameRecord, FrameRef};
+use crate::id::ChunkId;
+use crate::index::ChunkHome;
 use crate::store::StoreErrorKind;
-use crate::store::key::ObjectKey;
-
-/// The plain bytes of a frame.
-pub struct DecodedFrame {
-    plain: Vec<u8>,
-}
-
-impl DecodedFrame {
-    /// Returns the plain bytes of all its chunks, back to back.
-    #[must_use]
-    pub fn plain(&self) -> &[u8] {
-        &self.plain
-    }
-}
 
 /// A verified chunk: a slice of a decoded frame, cheap to clone.
 ///
@@ -41,17 +24,8 @@ impl Deref for Chunk {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.frame.plain.get(self.start..self.end).unwrap_or_default()
+        self.frame.plain().get(self.start..self.end).unwrap_or_default()
     }
-}
-
-/// How much of a frame is checked when it is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FrameCheck {
-    /// The seal; hashes too where the format demands it: delta frames, and frames of ingest-only writers.
-    Seal,
-    /// The seal and the hash of every chunk.
-    Rehash,
 }
 
 impl Repository {
@@ -74,7 +48,8 @@ impl Repository {
     /// Asks the index only for chunks whose frame was not decoded lately: small files lie next to each other.
     fn chunk_from_homes(&self, kind: ChunkKind, id: &ChunkId) -> Result<Chunk, RepoError> {
         // A place that is no longer right is looked up anew.
-        if let Some(chunk) = self.decoded.home(id).and_then(|home| self.chunk_at(kind, id, home).ok()) {
+        if let Some(chunk) = self.frames.decoded.home(id).and_then(|home| self.chunk_at(kind, id, home).ok())
+        {
             return Ok(chunk);
         }
         let mut failure = RepoError::MissingChunk(*id);
@@ -88,128 +63,16 @@ impl Repository {
     }
 
     fn chunk_at(&self, kind: ChunkKind, id: &ChunkId, home: ChunkHome) -> Result<Chunk, RepoError> {
-        let frame = self.cached_frame(home.frame)?;
+        let frame = self.frames.cached_frame(home.frame)?;
         let start = home.offset as usize;
         let end = start + home.length as usize;
         // Metadata is small and leads everywhere, so it is hashed each time, which also finds a damaged index.
         let sound = frame
-            .plain
+            .plain()
             .get(start..end)
             .is_some_and(|plain| kind == ChunkKind::Data || self.keys.ids().chunk_id(kind, plain) == *id);
         if sound { Ok(Chunk { frame, start, end }) } else { Err(damaged_chunk(id)) }
     }
-
-    fn cached_frame(&self, frame: FrameRef) -> Result<Arc<DecodedFrame>, RepoError> {
-        self.decoded.frame(frame, || {
-            let record = self.index.frame(frame)?.ok_or(RepoError::StaleIndex)?;
-            let decoded = self.read_frame(&record, FrameCheck::Seal)?;
-            let mut offset = 0;
-            for chunk in &record.entry.chunks {
-                self.decoded.keep_home(chunk.id, ChunkHome { frame, offset, length: chunk.length });
-                offset += chunk.length;
-            }
-            Ok(decoded)
-        })
-    }
-
-    /// Reads and decodes a frame from the store, past the cache.
-    ///
-    /// # Errors
-    /// [`RepoError::Damaged`] names the pack if the frame or its base is not what it should be.
-    pub fn read_frame(&self, record: &FrameRecord, check: FrameCheck) -> Result<DecodedFrame, RepoError> {
-        let key = ObjectKey::pack(&record.pack.id);
-        let end = record.offset + u64::from(record.entry.stored_length);
-        let mut stored =
-            self.store.get(&key, Some(record.offset..end)).map_err(|error| match error.kind() {
-                StoreErrorKind::Truncated => {
-                    damaged_pack(&key, FormatError::malformed("a pack", "it is cut short"))
-                }
-                _ => RepoError::Store(error),
-            })?;
-        self.decode_frame(record, &mut stored, check)
-    }
-
-    /// Opens and decodes the stored bytes of a frame, which are overwritten.
-    ///
-    /// # Errors
-    /// [`RepoError::Damaged`] names the pack if the frame or its base is not what it should be.
-    pub fn decode_frame(
-        &self,
-        record: &FrameRecord,
-        stored: &mut [u8],
-        check: FrameCheck,
-    ) -> Result<DecodedFrame, RepoError> {
-        let key = ObjectKey::pack(&record.pack.id);
-        let encoding = record.entry.encoding;
-        let encoded =
-            frame::open(&record.pack.key, &record.pack.header_hash, record.number, encoding, stored)
-                .map_err(|error| damaged_pack(&key, error))?;
-        let base = match encoding {
-            Encoding::Delta { base } => Some(self.base_frame(&base)?),
-            Encoding::Raw | Encoding::Zstd => None,
-        };
-        let base = base.as_deref().map(DecodedFrame::plain);
-        let plain = decode(encoding, encoded, record.entry.plain_length(), base)
-            .map_err(|error| damaged_pack(&key, error))?;
-        if check == FrameCheck::Rehash
-            || base.is_some()
-            || record.pack.writer.class == WriterClass::IngestOnly
-        {
-            self.check_hashes(record, &plain)?;
-        }
-        Ok(DecodedFrame { plain })
-    }
-
-    fn base_frame(&self, id: &FrameId) -> Result<Arc<DecodedFrame>, RepoError> {
-        let mut failure = RepoError::MissingBase(*id);
-        for frame in self.index.frames_by_id(id)? {
-            let is_base = self
-                .index
-                .frame(frame)?
-                .is_some_and(|record| !matches!(record.entry.encoding, Encoding::Delta { .. }));
-            if !is_base {
-                continue;
-            }
-            match self.cached_frame(frame) {
-                Ok(decoded) => return Ok(decoded),
-                Err(error) => failure = weightier(failure, error),
-            }
-        }
-        Err(failure)
-    }
-
-    fn check_hashes(&self, record: &FrameRecord, plain: &[u8]) -> Result<(), RepoError> {
-        let mut rest = plain;
-        for chunk in &record.entry.chunks {
-            let Some((bytes, after)) = rest.split_at_checked(chunk.length as usize) else {
-                return Err(damaged_chunk(&chunk.id));
-            };
-            if self.keys.ids().chunk_id(chunk.kind, bytes) != chunk.id {
-                return Err(damaged_chunk(&chunk.id));
-            }
-            rest = after;
-        }
-        Ok(())
-    }
-}
-
-thread_local! {
-    /// Decoding contexts are large and take longer to make than a small frame takes to decode.
-    static DECODER: RefCell<Option<FrameDecoder>> = const { RefCell::new(None) };
-}
-
-fn decode(
-    encoding: Encoding,
-    encoded: &[u8],
-    plain_length: usize,
-    base: Option<&[u8]>,
-) -> Result<Vec<u8>, FormatError> {
-    DECODER.with_borrow_mut(|kept| {
-        let mut decoder = kept.take().map_or_else(FrameDecoder::new, Ok)?;
-        let plain = decoder.decode(encoding, encoded, plain_length, base);
-        *kept = Some(decoder);
-        plain
-    })
 }
 
 /// Tells whether an error may only mean that the index is behind the store: a chunk that it does not know, a pack
@@ -219,30 +82,6 @@ fn is_stale(error: &RepoError) -> bool {
         RepoError::MissingChunk(_) | RepoError::MissingBase(_) | RepoError::StaleIndex => true,
         RepoError::Store(error) => error.kind() == StoreErrorKind::NotFound,
         _ => false,
-    }
-}
-
-/// Of two failures with homes of one chunk, returns the one to tell: a store that cannot be reached may hold the
-/// chunk after all, and a pack that is gone asks for a fresh index, before damage is final.
-fn weightier(one: RepoError, other: RepoError) -> RepoError {
-    let weight = |error: &RepoError| match error {
-        RepoError::Store(error) if error.kind() != StoreErrorKind::NotFound => 4,
-        RepoError::Index(_) => 3,
-        RepoError::Store(_) | RepoError::StaleIndex => 2,
-        RepoError::Damaged { .. } => 1,
-        _ => 0,
-    };
-    if weight(&other) >= weight(&one) { other } else { one }
-}
-
-fn damaged_pack(key: &ObjectKey, source: FormatError) -> RepoError {
-    RepoError::Damaged { object: key.to_string(), source: Some(source) }
-}
-
-fn damaged_chunk(id: &ChunkId) -> RepoError {
-    RepoError::Damaged {
-        object: format!("chunk {id}"),
-        source: Some(FormatError::malformed("a chunk", "its bytes do not have its hash")),
     }
 }
 

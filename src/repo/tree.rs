@@ -171,12 +171,12 @@ impl Repository {
     /// # Errors
     /// Fails if the page cannot be read whole.
     pub fn page(&self, id: &ChunkId, level: Option<u8>) -> Result<Arc<Page>, RepoError> {
-        let page = match self.decoded.page(id) {
+        let page = match self.frames.decoded.page(id) {
             Some(page) => page,
             None => {
                 let bytes = self.chunk(ChunkKind::Tree, id)?;
                 let page = Arc::new(Page::decode(&bytes).map_err(|error| damaged(id, error))?);
-                self.decoded.keep_page(*id, Arc::clone(&page));
+                self.frames.decoded.keep_page(*id, Arc::clone(&page));
                 page
             }
         };

@@ -128,6 +128,7 @@ pub(super) fn manifest(id: SnapshotId, host: &str, source: &str, root: TreeRef) 
             bytes: 10_000,
             ..SnapshotTotals::default()
         },
+        dump: None,
         program: "test".to_owned(),
     }
 }

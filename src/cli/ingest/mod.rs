@@ -13,12 +13,14 @@ use super::context::{Context, host_name, validate_label};
 use super::exit::CommandError;
 use super::record::Record;
 use super::{human, process};
+use crate::dump::Treatment;
 use crate::format::snapshot::Completeness;
 use crate::fuse::list_mounts;
 use crate::journal::{RunEnd, RunOutcome};
 use crate::ops::ingest::plan::plan;
 use crate::ops::ingest::{IngestError, IngestOptions, IngestStats, Input, ingest};
 use crate::progress::error_chain;
+use crate::repo::session::Deltas;
 use exclude::ExcludeArgs;
 
 /// Back up files, standard input, or the output of a command
@@ -64,6 +66,12 @@ pub(super) struct IngestArgs {
     /// Likewise, with a zero byte after each PATH, as from `find -print0`
     #[arg(long, value_name = "FILE", conflicts_with = "stream_name")]
     files_from0: Vec<PathBuf>,
+    /// Store a dump exactly as it comes: fill in nothing that pg_dump could not write into a pipe
+    #[arg(long, requires = "stream_name")]
+    verbatim: bool,
+    /// Store nothing as a difference to what is similar
+    #[arg(long)]
+    no_delta: bool,
     /// Say what would be backed up, and write nothing
     #[arg(short = 'n', long, conflicts_with = "stream_name")]
     dry_run: bool,
@@ -146,6 +154,8 @@ fn ingest_options(context: &Context, args: &IngestArgs) -> Result<IngestOptions,
         tags,
         level: context.level(),
         threads: context.threads(),
+        deltas: if args.no_delta { Deltas::Never } else { Deltas::WherePays },
+        treatment: if args.verbatim { Treatment::Verbatim } else { Treatment::CheckAndComplete },
         min_bytes: args.min_size,
         left_out: vec![
             context.location()?.path().to_owned(),

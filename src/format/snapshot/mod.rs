@@ -55,6 +55,32 @@ pub struct SnapshotTotals {
     pub failed_files: u64,
 }
 
+/// What was found out about a stream while it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dump {
+    /// What it was recognised as, outermost first (`gzip`, then `pg-custom`); none if it was not.
+    pub formats: Vec<String>,
+    /// Whether it is whole.
+    pub check: DumpCheck,
+    /// Why it is not, or was not checked; empty for one that is whole.
+    pub reason: String,
+    /// Whether most of it came compressed, so that the store can neither deduplicate nor delta-compress it.
+    pub compressed: bool,
+    /// How many offsets were filled in that the dump command could not write into a pipe.
+    pub filled_offsets: u64,
+}
+
+/// Whether a stream is whole, by the rules of its format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DumpCheck {
+    /// It has everything up to its own end.
+    Whole,
+    /// Its format is not known, or it was not to be checked.
+    Unchecked,
+    /// It is cut short or damaged.
+    Broken,
+}
+
 /// One committed backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
@@ -84,6 +110,8 @@ pub struct Manifest {
     pub tree_packs: Vec<PackId>,
     /// Sums.
     pub totals: SnapshotTotals,
+    /// What was found out about a stream; nothing for file trees, and in snapshots of older programs.
+    pub dump: Option<Dump>,
     /// Version of the program that wrote it.
     pub program: String,
 }

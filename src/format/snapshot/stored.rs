@@ -4,7 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Completeness, Manifest, Mark, MarkState, SessionMark, SnapshotObject, SnapshotTotals};
+use super::{
+    Completeness, Dump, DumpCheck, Manifest, Mark, MarkState, SessionMark, SnapshotObject, SnapshotTotals,
+};
 use crate::format::FormatError;
 use crate::format::json::{Base64, RawText, Text};
 use crate::format::tree::{TreeRef, decode_attributes, encode_attributes};
@@ -32,7 +34,26 @@ pub(super) struct StoredManifest {
     root: StoredRoot,
     tree_packs: Vec<Text<PackId>>,
     totals: StoredTotals,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dump: Option<StoredDump>,
     program: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredDump {
+    formats: Vec<String>,
+    check: StoredDumpCheck,
+    reason: String,
+    compressed: bool,
+    filled_offsets: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum StoredDumpCheck {
+    Whole,
+    Unchecked,
+    Broken,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -125,6 +146,7 @@ impl From<&Manifest> for StoredManifest {
             },
             tree_packs: manifest.tree_packs.iter().copied().map(Text).collect(),
             totals: manifest.totals.into(),
+            dump: manifest.dump.clone().map(StoredDump::from),
             program: manifest.program.clone(),
         }
     }
@@ -149,6 +171,7 @@ impl TryFrom<StoredManifest> for Manifest {
             root: TreeRef { page: page.0, entries, bytes },
             tree_packs: stored.tree_packs.into_iter().map(|pack| pack.0).collect(),
             totals: stored.totals.into(),
+            dump: stored.dump.map(Dump::from),
             program: stored.program,
         })
     }
@@ -211,8 +234,23 @@ macro_rules! twins {
 }
 twins!(enum Completeness, StoredCompleteness: Complete Partial Suspicious);
 twins!(enum MarkState, StoredMarkState: Forgotten Restored Protected Unprotected Accepted);
+twins!(enum DumpCheck, StoredDumpCheck: Whole Unchecked Broken);
 twins!(struct SnapshotTotals, StoredTotals:
     files directories others bytes added_bytes stored_bytes failed_files);
+
+impl From<Dump> for StoredDump {
+    fn from(dump: Dump) -> Self {
+        let Dump { formats, check, reason, compressed, filled_offsets } = dump;
+        Self { formats, check: check.into(), reason, compressed, filled_offsets }
+    }
+}
+
+impl From<StoredDump> for Dump {
+    fn from(stored: StoredDump) -> Self {
+        let StoredDump { formats, check, reason, compressed, filled_offsets } = stored;
+        Self { formats, check: check.into(), reason, compressed, filled_offsets }
+    }
+}
 
 fn to_raw_texts(texts: &[Vec<u8>]) -> Vec<RawText> {
     texts.iter().cloned().map(RawText).collect()

@@ -58,6 +58,7 @@ fn manifest() -> Manifest {
             stored_bytes: 6,
             failed_files: 7,
         },
+        dump: None,
         program: "yester 0.1.0".into(),
     }
 }

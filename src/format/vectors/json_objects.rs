@@ -139,6 +139,7 @@ fn manifest() -> SnapshotObject {
             stored_bytes: 6,
             failed_files: 7,
         },
+        dump: None,
         program: "yester 0.1.0".into(),
     }))
 }

@@ -31,12 +31,13 @@ use rustix::fs::{Mode, OFlags};
 
 use exclude::{ExcludeOptions, ExcludedStats, ListMounts};
 
+use crate::dump::Treatment;
 use crate::format::FormatError;
-use crate::format::snapshot::{Completeness, Manifest, SnapshotTotals};
+use crate::format::snapshot::{Completeness, Dump, Manifest, SnapshotTotals};
 use crate::format::tree::{Attributes, TreeRef};
 use crate::path::Name;
 use crate::progress::Progress;
-use crate::repo::session::{SessionOptions, SessionStats, SessionWriter};
+use crate::repo::session::{Deltas, SessionOptions, SessionStats, SessionWriter};
 use crate::repo::{RepoError, Repository};
 
 /// What is backed up.
@@ -72,6 +73,10 @@ pub struct IngestOptions {
     pub level: i32,
     /// Threads that compress, and threads that read files.
     pub threads: usize,
+    /// Whether similar data is stored as differences.
+    pub deltas: Deltas,
+    /// How streams and the output of commands are looked at.
+    pub treatment: Treatment,
     /// A stream or command that yields fewer bytes is not committed.
     pub min_bytes: u64,
     /// Folders that are left out with all below them: those of the store and of the program itself.
@@ -178,6 +183,7 @@ pub fn ingest(
     let session_options = SessionOptions {
         level: options.level,
         threads: options.threads,
+        deltas: options.deltas,
         ..SessionOptions::new(&options.source)
     };
     let finish = |session: SessionWriter, taken: Result<Taken, IngestError>| match taken {
@@ -227,6 +233,7 @@ struct Taken {
     totals: SnapshotTotals,
     failures: failures::Failures,
     excluded: ExcludedStats,
+    dump: Option<Dump>,
 }
 
 /// Opens `/`, and makes sure of what the walk needs.
@@ -279,6 +286,7 @@ fn commit(
         root: taken.root,
         tree_packs: Vec::new(),
         totals: taken.totals,
+        dump: taken.dump,
         program: concat!("yester ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
     let (manifest, session) = session.commit(manifest)?;

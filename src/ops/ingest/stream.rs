@@ -95,5 +95,5 @@ pub(super) fn snapshot_of(
     let totals = SnapshotTotals { files: 1, bytes, ..SnapshotTotals::default() };
     let paths = vec![name.as_bytes().to_vec()];
     let (failures, excluded) = (Failures::default(), ExcludedStats::default());
-    Ok(Taken { paths, root_attributes, root, totals, failures, excluded })
+    Ok(Taken { paths, root_attributes, root, totals, failures, excluded, dump: None })
 }

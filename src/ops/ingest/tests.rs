@@ -49,6 +49,8 @@ fn options() -> IngestOptions {
         host: "testhost".to_owned(),
         tags: vec!["b".to_owned(), "a".to_owned(), "b".to_owned()],
         level: 3,
+        deltas: Deltas::WherePays,
+        treatment: Treatment::CheckAndComplete,
         threads: 2,
         min_bytes: 1,
         left_out: Vec::new(),

@@ -89,6 +89,7 @@ impl Fixture {
             root,
             tree_packs: Vec::new(),
             totals: SnapshotTotals { files, ..SnapshotTotals::default() },
+            dump: None,
             program: "test".into(),
         };
         let (manifest, _) = session.commit(manifest).unwrap();

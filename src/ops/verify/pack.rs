@@ -13,7 +13,7 @@ use crate::id::PackId;
 use crate::index::{FrameRecord, FrameRef, PackRecord, PackRow};
 use crate::progress::{Event, error_chain};
 use crate::repo::RepoError;
-use crate::repo::read::FrameCheck;
+use crate::repo::frames::FrameCheck;
 use crate::store::key::ObjectKey;
 
 /// Most frames of a pack that a message names.
@@ -205,9 +205,9 @@ impl PackStream<'_> {
         for record in records {
             let end = record.offset.saturating_add(record.entry.stored_length.into());
             let checked = match self.bytes(record.offset..end)? {
-                Some(stored) => {
-                    check(run, record, |check| run.repo.decode_frame(record, stored, check).map(|_| ()))?
-                }
+                Some(stored) => check(run, record, |check| {
+                    run.repo.frames().decode_frame(record, stored, check).map(|_| ())
+                })?,
                 None => Err("it lies beyond the end of the pack".into()),
             };
             if let Err(what) = checked {

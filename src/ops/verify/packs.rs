@@ -121,7 +121,9 @@ pub(super) fn verify_frames(run: &Run<'_>, frames: &BTreeSet<FrameRef>) -> Resul
                 continue;
             };
             add(&run.counts.bytes_read, record.entry.stored_length.into());
-            if let Err(what) = check(run, &record, |check| run.repo.read_frame(&record, check).map(|_| ()))? {
+            if let Err(what) =
+                check(run, &record, |check| run.repo.frames().read_frame(&record, check).map(|_| ()))?
+            {
                 bad.push((number, what));
             }
         }

@@ -389,6 +389,7 @@ fn manifest(
         root,
         tree_packs: Vec::new(),
         totals: totals(lines),
+        dump: None,
         program: format!("yester {}", env!("CARGO_PKG_VERSION")),
     }
 }

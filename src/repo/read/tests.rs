@@ -1,13 +1,14 @@
 //! Delta frames, read through the index: this version does not write them, so a pack is made by hand.
 
 use super::*;
-use crate::format::frame::{Features, FrameChunk, FrameEncoder, FrameEntry};
+use crate::format::frame::{self, Encoding, Features, FrameChunk, FrameEncoder, FrameEntry};
 use crate::format::header::{Header, ObjectKind};
 use crate::format::index_object::{IndexObject, IndexedPack};
 use crate::format::pack::{self, Directory};
-use crate::id::{PackId, SessionId};
+use crate::id::{FrameId, PackId, SessionId};
 use crate::repo::testing::TestStore;
 use crate::store::Payload;
+use crate::store::key::ObjectKey;
 
 /// Some 100 KB that do not compress, and the same with a few bytes changed.
 fn base_and_variant() -> (Vec<u8>, Vec<u8>) {

@@ -49,6 +49,17 @@ pub struct SessionOptions {
     pub frame_target_bytes: usize,
     /// Length at which a pack takes no further frame.
     pub pack_target_bytes: u64,
+    /// Whether frames are encoded against similar ones.
+    pub deltas: Deltas,
+}
+
+/// Whether a session writes delta frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deltas {
+    /// Every frame is encoded alone, and none is looked at for later deltas.
+    Never,
+    /// A frame of data that resembles a stored one is encoded against that, if it pays.
+    WherePays,
 }
 
 impl SessionOptions {
@@ -61,6 +72,7 @@ impl SessionOptions {
             threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
             frame_target_bytes: FRAME_TARGET_BYTES,
             pack_target_bytes: PACK_TARGET_BYTES,
+            deltas: Deltas::WherePays,
         }
     }
 }
@@ -78,6 +90,21 @@ pub struct SessionStats {
     pub stored_bytes: u64,
     /// Packs that were written.
     pub packs: u64,
+    /// Frames that were stored as a delta.
+    pub deltas: DeltaStats,
+}
+
+/// What the delta frames of a session are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeltaStats {
+    /// Number of delta frames.
+    pub frames: u64,
+    /// Their plain bytes.
+    pub plain_bytes: u64,
+    /// What they take in packs.
+    pub stored_bytes: u64,
+    /// What they would take alone, as far as their bases tell.
+    pub alone_bytes: u64,
 }
 
 /// What all threads of a session share.
@@ -253,36 +280,23 @@ impl SessionWriter {
         Ok(id)
     }
 
-    /// Writes everything out, packs first, then the index objects that name them, and creates the snapshot.
-    /// `manifest` gets this session's id and its totals of new and stored bytes.
+    /// Writes everything out, packs first, then the index objects that name them. What was added can be read through
+    /// the repository from here on, and what is left to do is to commit it.
     ///
     /// # Errors
-    /// [`RepoError::Fenced`] if a collection gave this session up; else any failure of the session's threads.
-    pub fn commit(mut self, mut manifest: Manifest) -> Result<(Manifest, SessionStats), RepoError> {
+    /// Any failure of the session's threads.
+    pub fn settle(mut self) -> Result<SettledSession, RepoError> {
         let (stats, uploaded) = self.flush()?;
-        let shared = &self.shared;
-        manifest.id = shared.id;
-        manifest.finished = Timestamp::now();
-        manifest.totals.added_bytes = stats.added_bytes;
-        manifest.totals.stored_bytes = stats.stored_bytes;
-        manifest.tree_packs = uploaded.tree_packs;
-        let fenced = |why| RepoError::Fenced { session: shared.id.to_string(), why };
-        if boot_clock().saturating_sub(self.started) > COMMIT_DEADLINE {
-            return Err(fenced("it is older than seven days"));
-        }
-        let object = SnapshotObject::Manifest(Box::new(manifest.clone()));
-        let bytes = object
-            .seal(shared.id, &shared.keys, &shared.writer)
-            .map_err(|source| RepoError::Encode { object: format!("snapshot {}", shared.id), source })?;
-        let key = ObjectKey::snapshot(shared.id);
-        let create = || shared.store.create(&key, Payload::Bytes(&bytes));
-        // The reply may have been lost after the commit. Creating once more tells whether something is there,
-        // and makes it durable; what is there decides.
-        let outcome = create().or_else(|_| create())?;
-        if outcome == Creation::AlreadyExists && shared.store.get(&key, None)? != bytes {
-            return Err(fenced("a garbage collection gave it up"));
-        }
-        Ok((manifest, stats))
+        let (shared, started) = (Arc::clone(&self.shared), self.started);
+        Ok(SettledSession { shared, started, stats, tree_packs: uploaded.tree_packs })
+    }
+
+    /// Settles and commits at once; see [`Self::settle`] and [`SettledSession::commit`].
+    ///
+    /// # Errors
+    /// As these two.
+    pub fn commit(self, manifest: Manifest) -> Result<(Manifest, SessionStats), RepoError> {
+        self.settle()?.commit(manifest)
     }
 
     /// Ends without a snapshot. What was written stays usable for the next session.
@@ -337,6 +351,47 @@ impl SessionWriter {
             writer.is_some_and(|writer| writer.class == WriterClass::Full || writer == self.shared.writer);
         lock(&self.trusted).insert(row, trusted);
         Ok(trusted)
+    }
+}
+
+/// A session that wrote everything but its snapshot. Dropped, it leaves what it wrote to the next session.
+pub struct SettledSession {
+    shared: Arc<Shared>,
+    started: Duration,
+    stats: SessionStats,
+    tree_packs: Vec<PackId>,
+}
+
+impl SettledSession {
+    /// Creates the snapshot: this is the commit. `manifest` gets this session's id and its totals of new and stored
+    /// bytes.
+    ///
+    /// # Errors
+    /// [`RepoError::Fenced`] if a collection gave this session up; else any failure of the store.
+    pub fn commit(self, mut manifest: Manifest) -> Result<(Manifest, SessionStats), RepoError> {
+        let Self { shared, started, stats, tree_packs } = self;
+        manifest.id = shared.id;
+        manifest.finished = Timestamp::now();
+        manifest.totals.added_bytes = stats.added_bytes;
+        manifest.totals.stored_bytes = stats.stored_bytes;
+        manifest.tree_packs = tree_packs;
+        let fenced = |why| RepoError::Fenced { session: shared.id.to_string(), why };
+        if boot_clock().saturating_sub(started) > COMMIT_DEADLINE {
+            return Err(fenced("it is older than seven days"));
+        }
+        let object = SnapshotObject::Manifest(Box::new(manifest.clone()));
+        let bytes = object
+            .seal(shared.id, &shared.keys, &shared.writer)
+            .map_err(|source| RepoError::Encode { object: format!("snapshot {}", shared.id), source })?;
+        let key = ObjectKey::snapshot(shared.id);
+        let create = || shared.store.create(&key, Payload::Bytes(&bytes));
+        // The reply may have been lost after the commit. Creating once more tells whether something is there,
+        // and makes it durable; what is there decides.
+        let outcome = create().or_else(|_| create())?;
+        if outcome == Creation::AlreadyExists && shared.store.get(&key, None)? != bytes {
+            return Err(fenced("a garbage collection gave it up"));
+        }
+        Ok((manifest, stats))
     }
 }
 

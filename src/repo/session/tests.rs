@@ -37,6 +37,7 @@ fn manifest(session: &SessionWriter, repo: &Repository) -> Manifest {
         root,
         tree_packs: Vec::new(),
         totals: SnapshotTotals::default(),
+        dump: None,
         program: "test".to_owned(),
     }
 }
