@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! add() ─ grouper ─► encoders (threads) ─► packer (thread) ─► uploader (thread)
-//!         frames      compress, self-check   seal, spool        packs, then index objects, progress marks
+//!         frames      find bases, compress   seal, spool        packs, then index objects, progress marks
 //! ```
 //! Every arrow is a bounded queue, so `add` blocks when the store is slower than the source.
 
+mod bases;
 mod encode;
 mod grouper;
 mod packer;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use jiff::Timestamp;
 
+use super::frames::FrameReader;
 use super::{RepoError, Repository};
 use crate::crypto::hash::{ChunkKind, IdKeys};
 use crate::crypto::secrets::{DomainKeys, Writer, WriterClass};
@@ -26,7 +28,7 @@ use crate::format::frame::FrameChunk;
 use crate::format::pack::PACK_TARGET_BYTES;
 use crate::format::snapshot::{Manifest, SessionMark, SnapshotObject};
 use crate::id::{ChunkId, PackId, SessionId};
-use crate::index::{ChunkHome, Index, PackRow};
+use crate::index::{Index, PackRow};
 use crate::store::key::{ObjectKey, Prefix};
 use crate::store::{Creation, ObjectStore, Payload};
 use grouper::{FrameJob, Grouper};
@@ -114,7 +116,12 @@ struct Shared {
     keys: DomainKeys,
     writer: Writer,
     index: Arc<Index>,
+    frames: Arc<FrameReader>,
     options: SessionOptions,
+    /// Packs that were looked at, and whether what is in them may be relied on.
+    trusted: Mutex<HashMap<PackRow, bool>>,
+    /// The delta frames so far.
+    deltas: Mutex<DeltaStats>,
     /// Chunks that were added and are not in the index yet.
     fresh: Mutex<HashSet<ChunkId>>,
     /// The first failure of any thread.
@@ -126,6 +133,17 @@ impl Shared {
     fn fail(&self, error: RepoError) {
         lock(&self.failure).get_or_insert(error);
     }
+
+    /// Packs of ingest-only writers are relied on by nobody but themselves: the names of their chunks prove nothing.
+    fn is_trusted(&self, row: PackRow) -> Result<bool, RepoError> {
+        if let Some(trusted) = lock(&self.trusted).get(&row) {
+            return Ok(*trusted);
+        }
+        let writer = self.index.pack(row)?.map(|pack| pack.writer);
+        let trusted = writer.is_some_and(|writer| writer.class == WriterClass::Full || writer == self.writer);
+        lock(&self.trusted).insert(row, trusted);
+        Ok(trusted)
+    }
 }
 
 /// A running session. Methods may be called from any thread; they block when the queues are full.
@@ -134,8 +152,6 @@ pub struct SessionWriter {
     started: Duration,
     ids: IdKeys,
     state: Mutex<State>,
-    /// Packs that were looked at, and whether chunks in them may be relied on.
-    trusted: Mutex<HashMap<PackRow, bool>>,
     /// Chunks whose only homes turned out to be damaged: they are stored again.
     distrusted: Mutex<HashSet<ChunkId>>,
     threads: Vec<JoinHandle<()>>,
@@ -177,7 +193,10 @@ impl SessionWriter {
             keys: repo.keys.clone(),
             writer: repo.writer.clone(),
             index: Arc::clone(&repo.index),
+            frames: Arc::clone(&repo.frames),
             options,
+            trusted: Mutex::default(),
+            deltas: Mutex::default(),
             fresh: Mutex::default(),
             failure: Mutex::default(),
         });
@@ -214,7 +233,6 @@ impl SessionWriter {
             shared,
             started,
             state,
-            trusted: Mutex::default(),
             distrusted: Mutex::default(),
             threads,
             uploader,
@@ -239,7 +257,7 @@ impl SessionWriter {
             return Ok(false);
         }
         for home in self.shared.index.homes(id)? {
-            if self.is_trusted(&home)? {
+            if self.shared.is_trusted(home.frame.pack)? {
                 return Ok(true);
             }
         }
@@ -331,6 +349,7 @@ impl SessionWriter {
         let uploaded = uploaded.ok_or(RepoError::SessionFailed)?;
         stats.packs = uploaded.packs;
         stats.stored_bytes = uploaded.stored_bytes;
+        stats.deltas = *lock(&self.shared.deltas);
         Ok((stats, uploaded))
     }
 
@@ -338,19 +357,6 @@ impl SessionWriter {
     fn send(&self, state: &State, job: FrameJob) -> Result<(), RepoError> {
         let sent = state.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
         if sent { Ok(()) } else { Err(RepoError::SessionFailed) }
-    }
-
-    /// Chunks of ingest-only writers are deduplicated against by nobody but themselves: their names prove nothing.
-    fn is_trusted(&self, home: &ChunkHome) -> Result<bool, RepoError> {
-        let row = home.frame.pack;
-        if let Some(trusted) = lock(&self.trusted).get(&row) {
-            return Ok(*trusted);
-        }
-        let writer = self.shared.index.pack(row)?.map(|pack| pack.writer);
-        let trusted =
-            writer.is_some_and(|writer| writer.class == WriterClass::Full || writer == self.shared.writer);
-        lock(&self.trusted).insert(row, trusted);
-        Ok(trusted)
     }
 }
 

@@ -121,13 +121,13 @@ impl PackWriter {
     }
 
     fn add(&mut self, frame: EncodedFrame) -> Result<(), RepoError> {
-        let EncodedFrame { encoding, mut encoded, chunks } = frame;
+        let EncodedFrame { encoding, mut encoded, features, chunks } = frame;
         let number = u32::try_from(self.directory.frames.len()).unwrap_or(u32::MAX);
         frame::seal(&self.key, &self.header_hash, number, encoding, &mut encoded).map_err(encode_error)?;
         debug_assert!(encoded.len() > TAG_BYTES, "a frame holds at least one byte");
         self.directory_bytes += DIRECTORY_ITEM_BYTES * (1 + chunks.len());
         let stored_length = u32::try_from(encoded.len()).unwrap_or(u32::MAX);
-        self.directory.frames.push(FrameEntry { stored_length, encoding, features: None, chunks });
+        self.directory.frames.push(FrameEntry { stored_length, encoding, features, chunks });
         self.write(&encoded)
     }
 

@@ -229,3 +229,5 @@ fn a_mark_that_does_not_open_hides_none_below_it() {
     test.store.create(&ObjectKey::mark(committed.id, 9), Payload::Bytes(b"rubbish")).unwrap();
     assert!(repo.snapshots().unwrap().is_empty());
 }
+
+mod deltas;
