@@ -47,7 +47,7 @@ impl Directory {
         })
     }
 
-    /// Decodes and checks every rule: caps, non-empty frames, sums, kinds, no features on deltas.
+    /// Decodes and checks every rule: caps, non-empty frames, sums, kinds.
     ///
     /// # Errors
     /// Refuses what breaks a rule of directories.

@@ -13,7 +13,7 @@ use super::rows::{
 };
 use super::{Index, IndexError, PackRow, pack_key};
 use crate::crypto::hash::IdKeys;
-use crate::format::frame::{Encoding, Features, FrameChunk};
+use crate::format::frame::{Features, FrameChunk};
 use crate::format::header::ObjectKind;
 use crate::format::index_object::{IndexObject, IndexedPack};
 use crate::format::pack::PACK_MAX_FRAMES;
@@ -145,9 +145,8 @@ fn insert_frames(
         let (encoding, base, features) = encoding_columns(frame);
         let chunks = encode_chunks(&frame.chunks);
         statement.execute((key, offset, frame.stored_length, encoding, base, features, chunks))?;
-        let is_delta = matches!(frame.encoding, Encoding::Delta { .. });
-        let is_base = pack.kind == ObjectKind::DataPack && !is_delta;
-        batch.add(ids, key, &frame.chunks, frame.features.as_ref().filter(|_| is_base));
+        let features = frame.features.as_ref().filter(|_| pack.kind == ObjectKind::DataPack);
+        batch.add(ids, key, &frame.chunks, features);
         offset += u64::from(frame.stored_length);
     }
     Ok(())

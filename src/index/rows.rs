@@ -8,7 +8,7 @@ use super::{FrameRef, PackRecord, PackRow, pack_key};
 use crate::crypto::hash::ChunkKind;
 use crate::crypto::seal::SealKey;
 use crate::crypto::secrets::{Writer, WriterClass};
-use crate::format::frame::{Encoding, Features, FrameChunk, FrameEntry};
+use crate::format::frame::{DeltaBase, Encoding, Features, FrameChunk, FrameEntry};
 use crate::format::header::{HeaderHash, ObjectKind};
 use crate::id::{ChunkId, FrameId, PackId, WriterId};
 
@@ -107,23 +107,25 @@ fn decode_chunk(bytes: &[u8; CHUNK_BYTES]) -> rusqlite::Result<FrameChunk> {
 }
 
 /// The columns of a frame: encoding, base, features.
-pub(super) fn encoding_columns(entry: &FrameEntry) -> (u8, Option<[u8; FrameId::LEN]>, Option<Vec<u8>>) {
+pub(super) fn encoding_columns(entry: &FrameEntry) -> (u8, Option<Vec<u8>>, Option<Vec<u8>>) {
     let features =
         entry.features.map(|features| features.0.iter().flat_map(|one| one.to_le_bytes()).collect());
     match entry.encoding {
         Encoding::Raw => (0, None, features),
         Encoding::Zstd => (1, None, features),
-        Encoding::Delta { base } => (2, Some(*base.as_bytes()), features),
+        Encoding::Delta { base } => (2, Some(base.to_bytes()), features),
     }
 }
 
 /// Reads a row of [`FRAME_COLUMNS`]: the frame, its offset in the pack, and its entry.
 pub(super) fn read_frame_entry(row: &Row<'_>) -> rusqlite::Result<(FrameRef, u64, FrameEntry)> {
-    let base: Option<[u8; FrameId::LEN]> = row.get(4)?;
+    let base: Option<Vec<u8>> = row.get(4)?;
     let encoding = match (row.get(3)?, base) {
         (0_u8, None) => Encoding::Raw,
         (1, None) => Encoding::Zstd,
-        (2, Some(base)) => Encoding::Delta { base: FrameId::from_bytes(base) },
+        (2, Some(base)) => {
+            Encoding::Delta { base: DeltaBase::from_bytes(&base).ok_or_else(|| bad_row("base"))? }
+        }
         _ => return Err(bad_row("encoding")),
     };
     let features = match row.get_ref(5)? {

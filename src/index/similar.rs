@@ -1,6 +1,6 @@
 //! Frames that resemble each other: what is found by super-features.
 //!
-//! Only frames that a delta may be based on are in the table: of data, and no deltas themselves.
+//! Only frames of data that have features are in the table: those on which a delta may be based.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ impl Index {
     /// Returns base frames that resemble one with these features: those that share most first, then the newest; at
     /// most eight.
     ///
-    /// They are data, no deltas, and not of ingest-only writers. Of features that very many frames have, the newest
+    /// They are data, deltas among them, and not of ingest-only writers. Of features that very many frames have, the newest
     /// frames are considered.
     ///
     /// # Errors
@@ -91,7 +91,7 @@ fn confirm(connection: &Connection, key: i64, features: &Features) -> rusqlite::
 pub(super) fn fill_features(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     let mut statement = transaction.prepare(
         "SELECT frames.id, frames.features FROM frames JOIN packs ON packs.id = frames.id >> 16
-         WHERE frames.features IS NOT NULL AND frames.encoding <> 2 AND packs.kind = 1",
+         WHERE frames.features IS NOT NULL AND packs.kind = 1",
     )?;
     let mut batch = Vec::new();
     for_each_row(statement.query([])?, |row| {

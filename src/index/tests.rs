@@ -568,7 +568,7 @@ fn totals_know_deltas_and_metadata_apart() {
     let index = folder.open();
     assert_eq!(index.totals().unwrap(), IndexTotals::default());
     let mut object = object(&[vec![vec![1, 2]], vec![vec![3]]]);
-    object.packs[0].directory.frames[0].encoding = Encoding::Delta { base: FrameId::from_bytes(id(9)) };
+    object.packs[0].directory.frames[0].encoding = Encoding::Delta { base: FrameId::from_bytes(id(9)).into() };
     object.packs[1].kind = ObjectKind::TreePack;
     object.packs[1].directory.frames[0].chunks[0].kind = ChunkKind::List;
     index.apply("index/a.0", &object).unwrap();

@@ -63,6 +63,11 @@ impl DecodedCache {
         }
     }
 
+    /// Returns the frame if it is here.
+    pub(super) fn kept_frame(&self, frame: &FrameRef) -> Option<Arc<DecodedFrame>> {
+        self.frames.get(frame)
+    }
+
     /// Returns the frame, decoding it with `load` if it is not here. While one caller decodes, others wait
     /// for its result; a failure is not kept.
     pub(super) fn frame(

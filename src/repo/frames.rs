@@ -8,7 +8,7 @@ use super::cache::DecodedCache;
 use crate::crypto::hash::IdKeys;
 use crate::crypto::secrets::WriterClass;
 use crate::format::FormatError;
-use crate::format::frame::{self, Encoding, FrameDecoder};
+use crate::format::frame::{self, DELTA_CHAIN_MAX, Encoding, FRAME_MAX_BYTES, FrameDecoder};
 use crate::id::{ChunkId, FrameId};
 use crate::index::{ChunkHome, FrameRecord, FrameRef, Index};
 use crate::store::key::ObjectKey;
@@ -50,16 +50,7 @@ impl FrameReader {
     /// # Errors
     /// [`RepoError::StaleIndex`] if its row is gone; else as [`Self::read_frame`].
     pub fn cached_frame(&self, frame: FrameRef) -> Result<Arc<DecodedFrame>, RepoError> {
-        self.decoded.frame(frame, || {
-            let record = self.index.frame(frame)?.ok_or(RepoError::StaleIndex)?;
-            let decoded = self.read_frame(&record, FrameCheck::Seal)?;
-            let mut offset = 0;
-            for chunk in &record.entry.chunks {
-                self.decoded.keep_home(chunk.id, ChunkHome { frame, offset, length: chunk.length });
-                offset += chunk.length;
-            }
-            Ok(decoded)
-        })
+        self.frame_in_chain(frame, 0)
     }
 
     /// Reads and decodes a frame from the store, past the cache.
@@ -67,15 +58,7 @@ impl FrameReader {
     /// # Errors
     /// [`RepoError::Damaged`] names the pack if the frame or its base is not what it should be.
     pub fn read_frame(&self, record: &FrameRecord, check: FrameCheck) -> Result<DecodedFrame, RepoError> {
-        let key = ObjectKey::pack(&record.pack.id);
-        let end = record.offset + u64::from(record.entry.stored_length);
-        let mut stored =
-            self.store.get(&key, Some(record.offset..end)).map_err(|error| match error.kind() {
-                StoreErrorKind::Truncated => {
-                    damaged_pack(&key, FormatError::malformed("a pack", "it is cut short"))
-                }
-                _ => RepoError::Store(error),
-            })?;
+        let mut stored = self.stored_bytes(record)?;
         self.decode_frame(record, &mut stored, check)
     }
 
@@ -89,18 +72,53 @@ impl FrameReader {
         stored: &mut [u8],
         check: FrameCheck,
     ) -> Result<DecodedFrame, RepoError> {
+        let encoded = open(record, stored)?;
+        let base = self.base_of(record, 0)?;
+        self.decode(record, encoded, base.as_deref(), check)
+    }
+
+    /// Returns a frame to which a number of deltas led.
+    fn frame_in_chain(&self, frame: FrameRef, deltas: u8) -> Result<Arc<DecodedFrame>, RepoError> {
+        if let Some(kept) = self.decoded.kept_frame(&frame) {
+            return Ok(kept);
+        }
+        let record = self.index.frame(frame)?.ok_or(RepoError::StaleIndex)?;
+        // Before the cache is asked: a thread that loads a frame there must not wait for another one, since a damaged
+        // store may lead it in a circle.
+        let base = self.base_of(&record, deltas)?;
+        self.decoded.frame(frame, || {
+            let mut stored = self.stored_bytes(&record)?;
+            let decoded = self.decode(&record, open(&record, &mut stored)?, base.as_deref(), FrameCheck::Seal)?;
+            let mut offset = 0;
+            for chunk in &record.entry.chunks {
+                self.decoded.keep_home(chunk.id, ChunkHome { frame, offset, length: chunk.length });
+                offset += chunk.length;
+            }
+            Ok(decoded)
+        })
+    }
+
+    fn stored_bytes(&self, record: &FrameRecord) -> Result<Vec<u8>, RepoError> {
         let key = ObjectKey::pack(&record.pack.id);
-        let encoding = record.entry.encoding;
-        let encoded =
-            frame::open(&record.pack.key, &record.pack.header_hash, record.number, encoding, stored)
-                .map_err(|error| damaged_pack(&key, error))?;
-        let base = match encoding {
-            Encoding::Delta { base } => Some(self.base_frame(&base)?),
-            Encoding::Raw | Encoding::Zstd => None,
-        };
-        let base = base.as_deref().map(DecodedFrame::plain);
-        let plain = decode(encoding, encoded, record.entry.plain_length(), base)
-            .map_err(|error| damaged_pack(&key, error))?;
+        let end = record.offset + u64::from(record.entry.stored_length);
+        self.store.get(&key, Some(record.offset..end)).map_err(|error| match error.kind() {
+            StoreErrorKind::Truncated => {
+                damaged_pack(&key, FormatError::malformed("a pack", "it is cut short"))
+            }
+            _ => RepoError::Store(error),
+        })
+    }
+
+    fn decode(
+        &self,
+        record: &FrameRecord,
+        encoded: &[u8],
+        base: Option<&DecodedFrame>,
+        check: FrameCheck,
+    ) -> Result<DecodedFrame, RepoError> {
+        let base = base.map(DecodedFrame::plain);
+        let plain = decode(record.entry.encoding, encoded, record.entry.plain_length(), base)
+            .map_err(|error| damaged_pack(&ObjectKey::pack(&record.pack.id), error))?;
         if check == FrameCheck::Rehash
             || base.is_some()
             || record.pack.writer.class == WriterClass::IngestOnly
@@ -110,17 +128,26 @@ impl FrameReader {
         Ok(DecodedFrame { plain })
     }
 
-    fn base_frame(&self, id: &FrameId) -> Result<Arc<DecodedFrame>, RepoError> {
+    /// Returns the base of a delta to which `deltas` others led; nothing for a frame that is no delta.
+    fn base_of(&self, record: &FrameRecord, deltas: u8) -> Result<Option<Arc<DecodedFrame>>, RepoError> {
+        let Encoding::Delta { base } = record.entry.encoding else { return Ok(None) };
+        let malformed = |why| damaged_pack(&ObjectKey::pack(&record.pack.id), FormatError::malformed("frame", why));
+        if deltas >= DELTA_CHAIN_MAX {
+            return Err(malformed("it is at the end of a chain of too many deltas"));
+        }
+        let mut frames = base.frames().map(|id| self.base_frame(&id, deltas + 1));
+        let (Some(first), second) = (frames.next().transpose()?, frames.next().transpose()?) else { return Ok(None) };
+        let Some(second) = second else { return Ok(Some(first)) };
+        if first.plain.len() + second.plain.len() > FRAME_MAX_BYTES {
+            return Err(malformed("its base is too long"));
+        }
+        Ok(Some(Arc::new(DecodedFrame { plain: [first.plain(), second.plain()].concat() })))
+    }
+
+    fn base_frame(&self, id: &FrameId, deltas: u8) -> Result<Arc<DecodedFrame>, RepoError> {
         let mut failure = RepoError::MissingBase(*id);
         for frame in self.index.frames_by_id(id)? {
-            let is_base = self
-                .index
-                .frame(frame)?
-                .is_some_and(|record| !matches!(record.entry.encoding, Encoding::Delta { .. }));
-            if !is_base {
-                continue;
-            }
-            match self.cached_frame(frame) {
+            match self.frame_in_chain(frame, deltas) {
                 Ok(decoded) => return Ok(decoded),
                 Err(error) => failure = weightier(failure, error),
             }
@@ -141,6 +168,12 @@ impl FrameReader {
         }
         Ok(())
     }
+}
+
+/// Opens the seal of a frame's stored bytes.
+fn open<'a>(record: &FrameRecord, stored: &'a mut [u8]) -> Result<&'a [u8], RepoError> {
+    frame::open(&record.pack.key, &record.pack.header_hash, record.number, record.entry.encoding, stored)
+        .map_err(|error| damaged_pack(&ObjectKey::pack(&record.pack.id), error))
 }
 
 thread_local! {

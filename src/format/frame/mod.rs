@@ -18,6 +18,8 @@ pub use codec::{DELTA_LEVEL_MIN, FrameDecoder, FrameEncoder, WINDOW_LOG_MAX, dec
 
 /// Most plain bytes of a frame.
 pub const FRAME_MAX_BYTES: usize = 4 << 20;
+/// Most deltas of which each is the base of the next, the last one included.
+pub const DELTA_CHAIN_MAX: u8 = 8;
 
 const RAW: u8 = 0;
 const ZSTD: u8 = 1;
@@ -30,11 +32,56 @@ pub enum Encoding {
     Raw,
     /// 1: one zstd frame.
     Zstd,
-    /// 2: one zstd frame whose prefix is the plain bytes of the base frame.
+    /// 2: one zstd frame whose prefix is the plain bytes of its base.
     Delta {
-        /// The base; never a delta itself.
-        base: FrameId,
+        /// The base.
+        base: DeltaBase,
     },
+}
+
+/// What a delta is compressed against: one frame, or two of which the plain bytes stand one behind the other. Together
+/// they have at most [`FRAME_MAX_BYTES`] plain bytes. A base may be a delta itself, up to [`DELTA_CHAIN_MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeltaBase {
+    first: FrameId,
+    second: Option<FrameId>,
+}
+
+impl DeltaBase {
+    /// Names two frames as the base.
+    #[must_use]
+    pub fn pair(first: FrameId, second: FrameId) -> Self {
+        Self { first, second: Some(second) }
+    }
+
+    /// Returns the frames in order.
+    pub fn frames(&self) -> impl Iterator<Item = FrameId> {
+        std::iter::once(self.first).chain(self.second)
+    }
+
+    /// Returns their ids, one behind the other: 32 or 64 bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.frames().flat_map(|id| *id.as_bytes()).collect()
+    }
+
+    /// Reads what [`Self::to_bytes`] wrote; nothing if it is no such thing.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        match bytes.as_chunks() {
+            ([first], []) => Some(FrameId::from_bytes(*first).into()),
+            ([first, second], []) => {
+                Some(Self::pair(FrameId::from_bytes(*first), FrameId::from_bytes(*second)))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<FrameId> for DeltaBase {
+    fn from(first: FrameId) -> Self {
+        Self { first, second: None }
+    }
 }
 
 impl Encoding {
@@ -46,7 +93,7 @@ impl Encoding {
         }
     }
 
-    fn base(self) -> Option<FrameId> {
+    fn base(self) -> Option<DeltaBase> {
         match self {
             Self::Raw | Self::Zstd => None,
             Self::Delta { base } => Some(base),
@@ -65,7 +112,7 @@ pub struct FrameChunk {
     pub length: u32,
 }
 
-/// The three super-features of a base frame, for finding similar ones.
+/// The three super-features of a frame, for finding similar ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Features(pub [u64; 3]);
 
@@ -76,7 +123,7 @@ pub struct FrameEntry {
     pub stored_length: u32,
     /// How it is encoded.
     pub encoding: Encoding,
-    /// Super-features, where they were computed; never on a delta.
+    /// Super-features, where it may serve as a base.
     pub features: Option<Features>,
     /// Its chunks in order, at least one.
     pub chunks: Vec<FrameChunk>,
@@ -89,11 +136,11 @@ impl FrameEntry {
         self.chunks.iter().map(|chunk| chunk.length as usize).sum()
     }
 
-    /// Writes `[stored length, encoding, base / null, [feature × 3] / null, [[kind, id, length]…]]`.
+    /// Writes `[stored length, encoding, ids of the base / null, [feature × 3] / null, [[kind, id, length]…]]`.
     pub(super) fn write(&self, writer: &mut CborWriter<'_>) -> Encoded {
         writer.array(5)?.u32(self.stored_length)?.u8(self.encoding.number())?;
         cbor::write_optional(writer, self.encoding.base().as_ref(), |writer, base| {
-            writer.bytes(base.as_bytes())?.ok()
+            writer.bytes(&base.to_bytes())?.ok()
         })?;
         cbor::write_optional(writer, self.features.as_ref(), |writer, features| {
             cbor::write_list(writer, &features.0, |writer, feature| writer.u64(*feature)?.ok())
@@ -108,7 +155,7 @@ impl FrameEntry {
         let entry = reader.record(5, |reader| {
             let stored_length = reader.u32()?;
             let number = reader.u8()?;
-            let base = reader.optional(|reader| reader.array_of().map(FrameId::from_bytes))?;
+            let base = reader.optional(read_base)?;
             let encoding = match (number, base) {
                 (RAW, None) => Encoding::Raw,
                 (ZSTD, None) => Encoding::Zstd,
@@ -143,7 +190,6 @@ impl FrameEntry {
             Encoding::Zstd | Encoding::Delta { .. } if encoded_length >= plain_length => {
                 Err("a compressed frame is no shorter than its chunks")
             }
-            Encoding::Delta { .. } if self.features.is_some() => Err("a delta has features"),
             _ => Ok(()),
         }
     }
@@ -151,7 +197,7 @@ impl FrameEntry {
 
 /// Seals an encoded frame in place.
 ///
-/// Associated data: header hash ‖ number (u32, little endian) ‖ encoding byte, and the base id of a delta.
+/// Associated data: header hash ‖ number (u32, little endian) ‖ encoding byte, and the ids of a delta's base.
 ///
 /// # Errors
 /// Fails if the cryptographic library does.
@@ -187,7 +233,7 @@ fn associated_data(header: &HeaderHash, number: u32, encoding: Encoding) -> Vec<
     bytes.extend_from_slice(&number.to_le_bytes());
     bytes.push(encoding.number());
     if let Some(base) = encoding.base() {
-        bytes.extend_from_slice(base.as_bytes());
+        bytes.extend_from_slice(&base.to_bytes());
     }
     bytes
 }
@@ -198,6 +244,11 @@ fn read_chunk(reader: &mut CborReader<'_>) -> Result<FrameChunk, FormatError> {
             ChunkKind::from_code(reader.u8()?).ok_or_else(|| reader.malformed("no such kind of chunk"))?;
         Ok(FrameChunk { kind, id: ChunkId::from_bytes(reader.array_of()?), length: reader.u32()? })
     })
+}
+
+fn read_base(reader: &mut CborReader<'_>) -> Result<DeltaBase, FormatError> {
+    let bytes = reader.bytes(FrameId::LEN, 2 * FrameId::LEN)?;
+    DeltaBase::from_bytes(bytes).ok_or_else(|| reader.malformed("a base is neither one id nor two"))
 }
 
 fn read_features(reader: &mut CborReader<'_>) -> Result<Features, FormatError> {

@@ -15,7 +15,7 @@ pub(in crate::format) fn entry(kinds: &'static [ChunkKind]) -> impl Strategy<Val
     let encoding = prop_oneof![
         Just(Encoding::Raw),
         Just(Encoding::Zstd),
-        any::<[u8; 32]>().prop_map(|base| Encoding::Delta { base: FrameId::from_bytes(base) }),
+        any::<[u8; 32]>().prop_map(|base| Encoding::Delta { base: FrameId::from_bytes(base).into() }),
     ];
     let features = prop::option::of(any::<[u64; 3]>().prop_map(Features));
     (encoding, features, prop::collection::vec(chunk, 1..5), any::<prop::sample::Index>()).prop_map(
@@ -166,7 +166,7 @@ fn a_seal_binds_the_frame_to_its_place() {
     assert!(!opens(&key, HeaderHash([0; 32]), 7, DELTA_OF_BASE));
     assert!(!opens(&key, header, 8, DELTA_OF_BASE));
     assert!(!opens(&key, header, 7, Encoding::Zstd));
-    assert!(!opens(&key, header, 7, Encoding::Delta { base: FrameId::from_bytes([0; 32]) }));
+    assert!(!opens(&key, header, 7, Encoding::Delta { base: FrameId::from_bytes([0; 32]).into() }));
 }
 
 #[test]

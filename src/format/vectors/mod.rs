@@ -101,7 +101,7 @@ pub(super) fn build_pack(
             None => frame::encode(&frame.plain(), 3).unwrap(),
             Some(base) => {
                 let delta = frame::encode_delta(&frame.plain(), &base.plain()).unwrap();
-                (Encoding::Delta { base: base.id(keys) }, delta)
+                (Encoding::Delta { base: base.id(keys).into() }, delta)
             }
         };
         frame::seal(&key, &hash, number, encoding, &mut stored).unwrap();
@@ -418,7 +418,7 @@ fn check_pack(keys: &DomainKeys, pack: &IndexedPack, bytes: &[u8], kind: ObjectK
     assert_eq!(pack.directory.frames.len(), frames.len());
     for (number, (frame, listed)) in frames.iter().zip(&pack.directory.frames).enumerate() {
         let base = frame.base.map(|base| &frames[base]);
-        let expected = base.map(|base| Encoding::Delta { base: base.id(keys) });
+        let expected = base.map(|base| Encoding::Delta { base: base.id(keys).into() });
         assert!(expected.is_none_or(|expected| listed.encoding == expected));
         assert_eq!((&listed.chunks, listed.features), (&frame.listed(keys), frame.features));
         let base = base.map(PlainFrame::plain);

@@ -74,7 +74,7 @@ fn a_delta_frame_is_read_with_its_base_from_another_pack() {
     assert!(delta.len() < 1000, "{} bytes", delta.len());
     write_pack(
         &repo,
-        vec![(variant_chunk, Encoding::Delta { base: frame_id_of(&repo, &base_chunk) }, delta)],
+        vec![(variant_chunk, Encoding::Delta { base: frame_id_of(&repo, &base_chunk).into() }, delta)],
     );
     assert_eq!(&*repo.chunk(ChunkKind::Data, &variant_chunk.id).unwrap(), variant);
     assert_eq!(&*repo.chunk(ChunkKind::Data, &base_chunk.id).unwrap(), base);
@@ -88,7 +88,7 @@ fn a_delta_frame_whose_base_is_nowhere_is_missing_data() {
     let variant_chunk = chunk_of(&repo, &variant);
     let absent = frame_id_of(&repo, &chunk_of(&repo, &base));
     let delta = FrameEncoder::new(3).unwrap().encode_delta(&variant, &base).unwrap();
-    write_pack(&repo, vec![(variant_chunk, Encoding::Delta { base: absent }, delta)]);
+    write_pack(&repo, vec![(variant_chunk, Encoding::Delta { base: absent.into() }, delta)]);
     let read = repo.chunk(ChunkKind::Data, &variant_chunk.id).map(|_| ());
     assert!(matches!(read, Err(RepoError::MissingBase(base)) if base == absent));
 }
@@ -105,7 +105,7 @@ fn a_delta_frame_that_names_a_wrong_base_never_becomes_data() {
     let mut encoder = FrameEncoder::new(3).unwrap();
     let (encoding, encoded) = encoder.encode(&wrong).unwrap();
     let delta = encoder.encode_delta(&variant, &base).unwrap();
-    let naming_wrong = Encoding::Delta { base: frame_id_of(&repo, &wrong_chunk) };
+    let naming_wrong = Encoding::Delta { base: frame_id_of(&repo, &wrong_chunk).into() };
     write_pack(&repo, vec![(wrong_chunk, encoding, encoded), (variant_chunk, naming_wrong, delta)]);
     let read = repo.chunk(ChunkKind::Data, &variant_chunk.id).map(|_| ());
     assert!(matches!(read, Err(RepoError::Damaged { .. })));
@@ -124,7 +124,7 @@ fn a_delta_frame_is_no_base() {
     let (encoding, encoded) = encoder.encode(&base).unwrap();
     let first = encoder.encode_delta(&variant, &base).unwrap();
     let second = encoder.encode_delta(&third, &variant).unwrap();
-    let delta_of = |chunk: &FrameChunk| Encoding::Delta { base: frame_id_of(&repo, chunk) };
+    let delta_of = |chunk: &FrameChunk| Encoding::Delta { base: frame_id_of(&repo, chunk).into() };
     write_pack(
         &repo,
         vec![

@@ -6,7 +6,12 @@ use crate::format::frame::FrameChunk;
 const FRAME_CHUNKS_MAX: usize = 512;
 
 /// A frame that is to be encoded.
+#[derive(Default)]
 pub(super) struct FrameJob {
+    /// Its place in the order of the session's frames; set when it is handed to the encoders.
+    pub(super) order: u64,
+    /// Its place in the order of the session's frames of data, if it is one.
+    pub(super) step: Option<u64>,
     /// Its chunks in order.
     pub(super) chunks: Vec<FrameChunk>,
     /// Their bytes, back to back.
@@ -28,7 +33,7 @@ impl Grouper {
     /// Takes a chunk and returns the frames that are full now: the one before it, and the chunk's own.
     pub(super) fn add(&mut self, chunk: FrameChunk, plain: &[u8]) -> [Option<FrameJob>; 2] {
         if plain.len() > self.target_bytes / 2 {
-            return [None, Some(FrameJob { chunks: vec![chunk], plain: plain.to_vec() })];
+            return [None, Some(FrameJob { chunks: vec![chunk], plain: plain.to_vec(), ..FrameJob::default() })];
         }
         let is_full =
             self.plain.len() + plain.len() > self.target_bytes || self.chunks.len() == FRAME_CHUNKS_MAX;
@@ -44,7 +49,7 @@ impl Grouper {
             return None;
         }
         let plain = std::mem::replace(&mut self.plain, Vec::with_capacity(self.target_bytes));
-        Some(FrameJob { chunks: std::mem::take(&mut self.chunks), plain })
+        Some(FrameJob { chunks: std::mem::take(&mut self.chunks), plain, ..FrameJob::default() })
     }
 }
 

@@ -10,6 +10,7 @@ mod bases;
 mod encode;
 mod grouper;
 mod packer;
+mod trail;
 mod upload;
 
 use std::collections::{HashMap, HashSet};
@@ -28,10 +29,12 @@ use crate::format::frame::FrameChunk;
 use crate::format::pack::PACK_TARGET_BYTES;
 use crate::format::snapshot::{Manifest, SessionMark, SnapshotObject};
 use crate::id::{ChunkId, PackId, SessionId};
-use crate::index::{Index, PackRow};
+use crate::index::{FrameRef, Index, PackRow};
 use crate::store::key::{ObjectKey, Prefix};
 use crate::store::{Creation, ObjectStore, Payload};
+use bases::Lineage;
 use grouper::{FrameJob, Grouper};
+use trail::Trail;
 
 /// Plain bytes that a frame of small chunks aims at.
 pub const FRAME_TARGET_BYTES: usize = 256 << 10;
@@ -122,6 +125,9 @@ struct Shared {
     trusted: Mutex<HashMap<PackRow, bool>>,
     /// The delta frames so far.
     deltas: Mutex<DeltaStats>,
+    /// Chains of stored deltas that were looked at.
+    lineages: Mutex<HashMap<FrameRef, Lineage>>,
+    trail: Trail,
     /// Chunks that were added and are not in the index yet.
     fresh: Mutex<HashSet<ChunkId>>,
     /// The first failure of any thread.
@@ -164,6 +170,9 @@ struct State {
     jobs: Option<Sender<FrameJob>>,
     data: Grouper,
     metadata: Grouper,
+    /// Frames that were handed to the encoders, and those of data among them.
+    frames: u64,
+    data_frames: u64,
     stats: SessionStats,
 }
 
@@ -197,6 +206,8 @@ impl SessionWriter {
             options,
             trusted: Mutex::default(),
             deltas: Mutex::default(),
+            lineages: Mutex::default(),
+            trail: Trail::default(),
             fresh: Mutex::default(),
             failure: Mutex::default(),
         });
@@ -226,6 +237,8 @@ impl SessionWriter {
             jobs: Some(job_sender),
             data: Grouper::new(shared.options.frame_target_bytes),
             metadata: Grouper::new(shared.options.frame_target_bytes),
+            frames: 0,
+            data_frames: 0,
             stats: SessionStats::default(),
         });
         Ok(Self {
@@ -293,7 +306,7 @@ impl SessionWriter {
         };
         let ready = grouper.add(chunk, plain);
         for job in ready.into_iter().flatten() {
-            self.send(&state, job)?;
+            send(&mut state, job)?;
         }
         Ok(id)
     }
@@ -332,7 +345,7 @@ impl SessionWriter {
             let mut state = lock(&self.state);
             for job in [state.data.finish(), state.metadata.finish()].into_iter().flatten() {
                 // A queue that is closed was closed by a failure, which is told below.
-                let _ = self.send(&state, job);
+                let _ = send(&mut state, job);
             }
             state.jobs = None;
             state.stats
@@ -351,12 +364,6 @@ impl SessionWriter {
         stats.stored_bytes = uploaded.stored_bytes;
         stats.deltas = *lock(&self.shared.deltas);
         Ok((stats, uploaded))
-    }
-
-    /// Hands a frame to the encoders. That it cannot says little: [`Self::flush`] has the reason.
-    fn send(&self, state: &State, job: FrameJob) -> Result<(), RepoError> {
-        let sent = state.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
-        if sent { Ok(()) } else { Err(RepoError::SessionFailed) }
     }
 }
 
@@ -399,6 +406,18 @@ impl SettledSession {
         }
         Ok((manifest, stats))
     }
+}
+
+/// Hands a frame to the encoders, in order. That it cannot says little: [`SessionWriter::flush`] has the reason.
+fn send(state: &mut State, mut job: FrameJob) -> Result<(), RepoError> {
+    job.order = state.frames;
+    state.frames += 1;
+    if job.chunks.iter().all(|chunk| chunk.kind == ChunkKind::Data) {
+        job.step = Some(state.data_frames);
+        state.data_frames += 1;
+    }
+    let sent = state.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
+    if sent { Ok(()) } else { Err(RepoError::SessionFailed) }
 }
 
 /// Fails if a garbage collection left its objects: this version does not know what they condemn.

@@ -1,5 +1,6 @@
 //! The packer thread: seals frames into the open data and tree packs, and hands full packs on.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -38,10 +39,25 @@ pub(super) fn run(
     packs: &Sender<FinishedPack>,
 ) {
     let mut open = OpenPacks { shared, spool, packs, data: None, tree: None };
-    let result = frames.iter().try_for_each(|frame| open.add(frame)).and_then(|()| open.finish());
+    let result = add_in_order(&mut open, frames).and_then(|()| open.finish());
     if let Err(error) = result {
         shared.fail(error);
     }
+}
+
+/// Adds frames in the order of the session: what was read together lies together, and the next session finds it so.
+fn add_in_order(open: &mut OpenPacks<'_>, frames: &Receiver<EncodedFrame>) -> Result<(), RepoError> {
+    let mut next = 0;
+    let mut early = BTreeMap::new();
+    for frame in frames {
+        early.insert(frame.order, frame);
+        while let Some(frame) = early.remove(&next) {
+            open.add(frame)?;
+            next += 1;
+        }
+    }
+    // An encoder that failed left a gap; what it did not keep from the others serves the next session.
+    early.into_values().try_for_each(|frame| open.add(frame))
 }
 
 struct OpenPacks<'a> {
@@ -121,7 +137,7 @@ impl PackWriter {
     }
 
     fn add(&mut self, frame: EncodedFrame) -> Result<(), RepoError> {
-        let EncodedFrame { encoding, mut encoded, features, chunks } = frame;
+        let EncodedFrame { order: _, encoding, mut encoded, features, chunks } = frame;
         let number = u32::try_from(self.directory.frames.len()).unwrap_or(u32::MAX);
         frame::seal(&self.key, &self.header_hash, number, encoding, &mut encoded).map_err(encode_error)?;
         debug_assert!(encoded.len() > TAG_BYTES, "a frame holds at least one byte");
