@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests say what they expect by failing")]
 
+mod accept;
 mod cli;
 mod commands;
 mod diff;

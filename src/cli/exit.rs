@@ -212,7 +212,7 @@ fn repo_error_kind(error: &RepoError) -> ErrorKind {
         | RepoError::MissingChunk(_)
         | RepoError::MissingBase(_)
         | RepoError::NoKeySlot(_) => ErrorKind::Damaged,
-        RepoError::Collecting(_) => ErrorKind::Busy,
+        RepoError::Collecting(_) | RepoError::NoFreeMark(_) => ErrorKind::Busy,
         RepoError::Store(error) => store_error_kind(error.kind()),
         RepoError::StoreExists(_)
         | RepoError::Replaced { .. }
@@ -220,6 +220,7 @@ fn repo_error_kind(error: &RepoError) -> ErrorKind {
         | RepoError::Encode { .. }
         | RepoError::NoSnapshot(_)
         | RepoError::AmbiguousSnapshot { .. }
+        | RepoError::OnlySuspicious { .. }
         | RepoError::Fenced { .. }
         | RepoError::SessionFailed
         | RepoError::StaleIndex
@@ -249,7 +250,10 @@ fn repo_error_hint(error: &RepoError) -> Option<String> {
         RepoError::Local { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
             "make room there, or set CACHE_DIRECTORY to a folder on another file system"
         }
-        RepoError::StaleIndex => "run the same command again",
+        RepoError::OnlySuspicious { .. } => {
+            "name it by its id to read it; `yester accept` takes one for good, so that latest can mean it"
+        }
+        RepoError::StaleIndex | RepoError::NoFreeMark(_) => "run the same command again",
         RepoError::Fenced { .. } => "run the same command again; what was written already is used again",
         RepoError::Replaced { pin, .. } => return Some(format!("if that is as it should be, delete {pin}")),
         RepoError::Index(error) if error.is_corrupt() => {
@@ -312,6 +316,8 @@ mod tests {
             (RepoError::NoCredential("/x".into()), 12),
             (RepoError::Damaged { object: "pack 1".into(), source: None }, 13),
             (RepoError::NoSnapshot("x".into()), 1),
+            (RepoError::OnlySuspicious { name: "latest:x".into(), newest: "y".into() }, 1),
+            (RepoError::NoFreeMark("x".into()), 11),
             (RepoError::Store(StoreError::new(StoreErrorKind::NotAStore, "open", "/x".into(), None)), 10),
         ];
         for (error, code) in cases {

@@ -275,6 +275,34 @@ fn marks_survive_and_ingest_only_ones_can_only_protect() {
     }
 }
 
+/// Every sequence of up to four marks, against the rule itself: on each axis the highest-numbered mark counts.
+#[test]
+fn each_axis_follows_its_own_highest_mark() {
+    let mut sequences: Vec<Vec<MarkState>> = vec![Vec::new()];
+    for length in 1..=4 {
+        let shorter: Vec<_> = sequences.iter().filter(|found| found.len() == length - 1).cloned().collect();
+        for (sequence, (state, _)) in shorter.iter().flat_map(|found| STATES.map(|state| (found, state))) {
+            sequences.push(sequence.iter().copied().chain([state]).collect());
+        }
+    }
+    assert_eq!(sequences.len(), 1 + 5 + 25 + 125 + 625);
+    for sequence in sequences {
+        let highest = |axis: &[MarkState]| sequence.iter().rev().find(|state| axis.contains(state)).copied();
+        let expected = Marks {
+            forgotten: highest(&[MarkState::Forgotten, MarkState::Restored]) == Some(MarkState::Forgotten),
+            protected: highest(&[MarkState::Protected, MarkState::Unprotected]) == Some(MarkState::Protected),
+            accepted: highest(&[MarkState::Accepted]).is_some(),
+        };
+        let marks: Marks = sequence.iter().copied().collect();
+        assert_eq!(marks, expected, "{sequence:?}");
+        assert_eq!(marks.is_forgotten(), expected.forgotten && !expected.protected, "{sequence:?}");
+        for (state, _) in STATES {
+            let longer: Marks = sequence.iter().copied().chain([state]).collect();
+            assert_eq!(marks.say(state), longer == marks, "{sequence:?} {state:?}");
+        }
+    }
+}
+
 #[test]
 fn sizes_are_capped() {
     let long = vec![0; usize::try_from(SnapshotObject::MAX_BYTES).unwrap() + 1];
