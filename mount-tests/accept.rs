@@ -1,4 +1,4 @@
-//! Suspicious snapshots: how they are shown, what reads them, and how somebody takes them for good.
+//! Suspicious snapshots: how they are shown, what reads them, and how somebody accepts them.
 
 use std::fs;
 use std::io::Write;
@@ -41,8 +41,11 @@ fn latest_means_a_suspicious_snapshot_only_once_it_was_accepted() {
     let first = suspicious(&lab);
     for name in ["latest:shop", "latest"] {
         let error = lab.run(["cat", name, "x.sql"]).fails(1).to_owned();
-        assert!(error.contains(&format!("{name} means no snapshot: all there are suspicious")), "{error}");
-        assert!(error.contains(&first[..8]) && error.contains("`yester accept`"), "{error}");
+        assert!(
+            error.contains(&format!("{name} means no snapshot: there are some, but all are suspicious")),
+            "{error}"
+        );
+        assert!(error.contains(&first[..8]) && error.contains("`yester accept ID`"), "{error}");
     }
     ingest(&lab, WHOLE).succeeds();
     let whole = lab.snapshots().pop().unwrap()["id"].as_str().unwrap().to_owned();

@@ -19,9 +19,10 @@ use serde_json::{Map, Value};
 use crate::harness::{Lab, Need, Ran, can, noise, succeed};
 
 /// The stores, and what opens each of them: names of files beside it.
-const STORES: [(&str, &[&str]); 4] = [
+const STORES: [(&str, &[&str]); 5] = [
     ("deltas", &["key"]),
     ("encrypted", &["key", "passphrase", "recovery-key"]),
+    ("marks", &[]),
     ("plain", &[]),
     ("trees", &[]),
 ];
@@ -127,6 +128,11 @@ fn the_program_reads_a_frozen_encrypted_store() {
 }
 
 #[test]
+fn the_program_reads_frozen_marks() {
+    the_program_reads("marks");
+}
+
+#[test]
 fn the_program_reads_a_frozen_plain_store() {
     the_program_reads("plain");
 }
@@ -144,6 +150,11 @@ fn the_reader_reads_frozen_delta_frames() {
 #[test]
 fn the_reader_reads_a_frozen_encrypted_store() {
     the_reader_reads("encrypted");
+}
+
+#[test]
+fn the_reader_reads_frozen_marks() {
+    the_reader_reads("marks");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `yester accept`: takes suspicious snapshots for good.
+//! `yester accept`: accepts suspicious snapshots as good.
 
 use clap::Args;
 use serde_json::{Map, Value};
@@ -11,14 +11,14 @@ use crate::ops::accept::{Acceptance, accept};
 use crate::path::escape;
 use crate::repo::snapshots::Snapshot;
 
-/// Take suspicious snapshots for good
+/// Accept suspicious snapshots as good
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A snapshot is suspicious if it holds a dump that failed the check of its format: one that is cut
-short or damaged. It is kept and can be read by its id, but is never `latest` before it is accepted.
-Look at it first: `yester snapshots --json` says what is wrong with it.
+short or damaged. It is kept, and its id reads it as it is, but `latest` never means it before it is
+accepted. Restore it somewhere first, and look.
 
-One that is accepted already, or is not suspicious, is named and left as it is: exit code 0.
+One that was accepted before, or is not suspicious, is named and left as it is: exit code 0.
 
 Examples:
   yester snapshots --source shop

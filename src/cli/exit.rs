@@ -251,7 +251,7 @@ fn repo_error_hint(error: &RepoError) -> Option<String> {
             "make room there, or set CACHE_DIRECTORY to a folder on another file system"
         }
         RepoError::OnlySuspicious { .. } => {
-            "name it by its id to read it; `yester accept` takes one for good, so that latest can mean it"
+            "its id reads it as it is; if it is good after all, `yester accept ID` lets latest mean it"
         }
         RepoError::StaleIndex | RepoError::NoFreeMark(_) => "run the same command again",
         RepoError::Fenced { .. } => "run the same command again; what was written already is used again",

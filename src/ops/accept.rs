@@ -1,4 +1,4 @@
-//! Accepting suspicious snapshots: somebody looked, and takes them for good.
+//! Accepting suspicious snapshots: somebody looked, and found them good.
 //!
 //! How a mark finds its number is left to `repo`.
 

@@ -74,9 +74,7 @@ pub enum RepoError {
         candidates: String,
     },
     /// The snapshots that are meant are all suspicious, and nobody accepted one, so that none is the latest.
-    #[error(
-        "{name} means no snapshot: all there are suspicious, and none was accepted; the newest is {newest}"
-    )]
+    #[error("{name} means no snapshot: there are some, but all are suspicious; the newest is {newest}")]
     OnlySuspicious {
         /// What was asked for.
         name: String,

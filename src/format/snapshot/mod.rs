@@ -285,7 +285,7 @@ pub enum MarkState {
     Accepted,
 }
 
-/// What all marks of a snapshot say together. The axes do not touch each other.
+/// What all marks of a snapshot say together: on each axis, what the highest-numbered mark of that axis says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Marks {
     /// It was forgotten, and not restored since. Ask [`Self::is_forgotten`] whether that counts.
