@@ -14,6 +14,8 @@ pub(super) fn describe(report: &DumpReport) -> String {
     let (state, why) = match &report.verdict {
         Verdict::Whole => ("whole", ""),
         Verdict::Unchecked(why) => ("unchecked", why.as_str()),
+        // What is of no format is broken for another reason than its end.
+        Verdict::Broken(why) if report.formats.is_empty() => ("no good dump", why.as_str()),
         Verdict::Broken(why) => ("not whole", why.as_str()),
     };
     let mut text = label(report);
@@ -23,8 +25,8 @@ pub(super) fn describe(report: &DumpReport) -> String {
     text.push_str(state);
     if !why.is_empty() {
         text.push_str(": ");
-        // It may quote names that stand in the dump.
-        text.push_str(&escape(why.as_bytes()));
+        // The names in it may be escaped already, so that backslashes stay what they are.
+        text.push_str(&escape(why.as_bytes()).replace("\\\\", "\\"));
     }
     if report.filled_offsets > 0 {
         let offsets = human::counted(report.filled_offsets, "offset");
@@ -96,6 +98,10 @@ mod tests {
             (
                 report(&[], Unchecked("it is of no known format".into()), 0),
                 "unchecked: it is of no known format",
+            ),
+            (
+                report(&[], Broken("it is an error message: a\\x1bb".into()), 0),
+                "no good dump: it is an error message: a\\x1bb",
             ),
             (report(&[], Unchecked(String::new()), 0), "unchecked"),
         ];

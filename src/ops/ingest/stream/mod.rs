@@ -16,7 +16,7 @@ use super::file::{self, ContentWriter};
 use super::metadata::OwnerNames;
 use super::{IngestError, IngestOptions, Taken};
 use crate::crypto::hash::ChunkKind;
-use crate::dump::{DumpReader, DumpReport};
+use crate::dump::{DumpReader, DumpReport, Treatment};
 use crate::format::content::Content;
 use crate::format::snapshot::SnapshotTotals;
 use crate::format::tree::{Attributes, Entry, EntryKind, Time, TreeBuilder};
@@ -37,8 +37,8 @@ pub(super) struct Streamed {
     content: Content,
     /// Its length.
     bytes: u64,
-    /// How many of these were held back until the end.
-    head_bytes: usize,
+    /// How many of these were held back until the end, and completed then.
+    completed_head_bytes: usize,
     report: DumpReport,
 }
 
@@ -79,7 +79,11 @@ pub(super) fn read(
     let items = store_body(repo, session, &mut dump, items, progress)?;
     let (head, report) = dump.finish();
     let (content, bytes) = join(repo, session, &head, items, progress)?;
-    Ok(Streamed { content, bytes, head_bytes: head.len(), report })
+    let completed_head_bytes = match options.treatment {
+        Treatment::CheckAndComplete => head.len(),
+        Treatment::Verbatim => 0,
+    };
+    Ok(Streamed { content, bytes, completed_head_bytes, report })
 }
 
 /// Stores what is not held back, as it comes, and keeps the list of it.
@@ -129,7 +133,7 @@ pub(super) fn snapshot_of(
     name: &Name,
     streamed: Streamed,
 ) -> Result<Taken, IngestError> {
-    let Streamed { content, bytes, head_bytes, report } = streamed;
+    let Streamed { content, bytes, completed_head_bytes: head_bytes, report } = streamed;
     let completed =
         (head_bytes > 0).then(|| Completed { name: name.to_string(), content: content.clone(), head_bytes });
     let now = Timestamp::now();
@@ -172,6 +176,7 @@ pub(super) fn snapshot_of(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dump::{DumpFormat, Verdict};
     use crate::progress::Silent;
     use crate::repo::content::ContentReader;
     use crate::repo::session::SessionOptions;
@@ -216,5 +221,29 @@ mod tests {
     fn a_head_alone_and_nothing_at_all_are_stored_too() {
         assert_eq!(store(&TestStore::new(), b"", b"", 3).1, b"");
         assert_eq!(store(&TestStore::new(), b"head", b"", 3).1, b"head");
+    }
+
+    /// A head that was put in the wrong place, or an offset that is not that of the data.
+    #[test]
+    fn a_completed_dump_that_is_none_where_it_is_stored_is_refused() {
+        let test = TestStore::new();
+        let (content, _) = store(&test, b"PGDMP, but no more", b"and a body", 3);
+        let formats = vec![DumpFormat::PgCustom];
+        let report = DumpReport { formats, verdict: Verdict::Whole, compressed: false, filled_offsets: 1 };
+        let taken = |report: &DumpReport, head_bytes| TakenDump {
+            report: report.clone(),
+            completed: Some(Completed { name: "shop.dump".to_owned(), content: content.clone(), head_bytes }),
+        };
+        let repo = test.open();
+        for head_bytes in [5, 18, 1 << 40] {
+            let refused = taken(&report, head_bytes).check_stored(&repo);
+            let Err(IngestError::ReadBack { name, .. }) = refused else {
+                panic!("{head_bytes}: {refused:?}")
+            };
+            assert_eq!(name, "shop.dump");
+        }
+        // What is kept as suspicious need not fit.
+        let broken = DumpReport { verdict: Verdict::Broken("why".to_owned()), ..report };
+        assert!(taken(&broken, 5).check_stored(&repo).is_ok());
     }
 }
