@@ -15,7 +15,7 @@ pub(super) fn describe(report: &DumpReport) -> String {
         Verdict::Whole => ("whole", ""),
         Verdict::Unchecked(why) => ("unchecked", why.as_str()),
         // What is of no format is broken for another reason than its end.
-        Verdict::Broken(why) if report.formats.is_empty() => ("no good dump", why.as_str()),
+        Verdict::Broken(why) if report.formats.is_empty() => ("not good", why.as_str()),
         Verdict::Broken(why) => ("not whole", why.as_str()),
     };
     let mut text = label(report);
@@ -57,12 +57,11 @@ fn advice_for(format: Option<DumpFormat>) -> [String; 2] {
         Some(DumpFormat::PgCustom) => "dump with -Z0 (pg_dump -Fc -Z0)",
         Some(DumpFormat::Gzip) => "leave gzip out",
         Some(DumpFormat::Zstd) => "leave zstd out",
-        Some(DumpFormat::Rdb) => "set `rdbcompression no` in redis.conf",
         _ => "let it come uncompressed",
     };
     [
-        "this dump is compressed, so the next one is stored anew as a whole;".to_owned(),
-        format!("{remedy}, and the store compresses better than that and keeps differences only"),
+        "this dump is compressed, so the next one will be stored anew as a whole;".to_owned(),
+        format!("{remedy}, and the store compresses better than that"),
     ]
 }
 
@@ -101,7 +100,7 @@ mod tests {
             ),
             (
                 report(&[], Broken("it is an error message: a\\x1bb".into()), 0),
-                "no good dump: it is an error message: a\\x1bb",
+                "not good: it is an error message: a\\x1bb",
             ),
             (report(&[], Unchecked(String::new()), 0), "unchecked"),
         ];
@@ -116,12 +115,11 @@ mod tests {
             (Some(DumpFormat::PgCustom), "-Fc -Z0"),
             (Some(DumpFormat::Gzip), "leave gzip out"),
             (Some(DumpFormat::Zstd), "leave zstd out"),
-            (Some(DumpFormat::Rdb), "rdbcompression no"),
             (None, "uncompressed"),
         ] {
             let lines = advice_for(format);
             assert!(lines[1].contains(part), "{lines:?}");
-            assert!(lines.iter().all(|line| line.len() + "advice: ".len() <= 120), "{lines:?}");
+            assert!(lines.iter().all(|line| line.len() + "advice: ".len() <= 100), "{lines:?}");
         }
     }
 }
