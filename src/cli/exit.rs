@@ -31,7 +31,8 @@ pub(super) const CODES: [(u8, &str); 8] = [
     (2, "Usage: the command line is wrong. Nothing was done."),
     (
         3,
-        "Done in part: some files could not be read or restored, changed meanwhile, or were kept. They are named.",
+        "Done in part: some files could not be read or restored, changed meanwhile, or were kept, or a dump is not \
+         whole. They are named.",
     ),
     (10, "There is no store there."),
     (11, "Busy: somebody else is using what is needed."),
@@ -267,6 +268,10 @@ fn repo_error_hint(error: &RepoError) -> Option<String> {
     Some(hint.to_owned())
 }
 
+/// What to do where a dump that was stored is not what came.
+const READ_BACK_HINT: &str = "this machine may be faulty: run the same command again, and check its memory if it \
+     happens again; --verbatim stores the dump untouched";
+
 impl From<IngestError> for CommandError {
     fn from(error: IngestError) -> Self {
         let (kind, hint) = match &error {
@@ -277,6 +282,8 @@ impl From<IngestError> for CommandError {
             IngestError::TooSmall { .. } => {
                 (ErrorKind::Failed, Some("--min-size says how little is still a backup".to_owned()))
             }
+            IngestError::ReadBack { .. } => (ErrorKind::Failed, Some(READ_BACK_HINT.to_owned())),
+            IngestError::Unreadable(_, below) => (repo_error_kind(below), repo_error_hint(below)),
             IngestError::OpenFiles { .. } => (
                 ErrorKind::Failed,
                 Some("each level of a deep tree takes one: allow more with `ulimit -n`".to_owned()),

@@ -8,7 +8,7 @@ use super::exit::CommandError;
 use super::human;
 use super::output::{self, Align, Table, json_bytes};
 use super::select::SnapshotFilter;
-use crate::format::snapshot::{Completeness, Manifest, Marks};
+use crate::format::snapshot::{Completeness, Dump, DumpCheck, Manifest, Marks};
 use crate::path::escape;
 use crate::repo::snapshots::Snapshot;
 
@@ -62,11 +62,27 @@ pub(super) fn document(manifest: &Manifest) -> Map<String, Value> {
         "bytes": totals.bytes,
         "added_bytes": totals.added_bytes,
         "stored_bytes": totals.stored_bytes,
+        "dump": manifest.dump.as_ref().map(dump_document),
     });
     match document {
         Value::Object(map) => map,
         _ => Map::new(),
     }
+}
+
+/// Returns what was found out about a stream.
+fn dump_document(dump: &Dump) -> Value {
+    json!({
+        "formats": dump.formats,
+        "check": match dump.check {
+            DumpCheck::Whole => "whole",
+            DumpCheck::Unchecked => "unchecked",
+            DumpCheck::Broken => "broken",
+        },
+        "reason": dump.reason,
+        "compressed": dump.compressed,
+        "filled_offsets": dump.filled_offsets,
+    })
 }
 
 /// Returns what a snapshot is and what its marks say, as programs see it.
