@@ -7,7 +7,9 @@
 
 mod cli;
 mod commands;
+mod deltas;
 mod diff;
+mod dumps;
 mod export;
 mod failures;
 mod fidelity;
