@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
+use data_encoding::HEXLOWER;
 use rustix::io::Errno;
 use serde_json::Value;
 
@@ -20,7 +21,7 @@ fn dump(night: u64) -> Vec<u8> {
     for row in 0..ROWS {
         let age = (0..=night).rev().find(|night| changes(row, *night)).unwrap_or(0);
         let random = noise(row * 64 + age, 24);
-        let hex = data_encoding::HEXLOWER.encode(&random);
+        let hex = HEXLOWER.encode(&random);
         let shelf = row % 97;
         text += &format!("{row}\tcustomer of shelf {shelf}\t{hex}\tsent on day {}\n", age + row % 7);
     }
@@ -28,7 +29,7 @@ fn dump(night: u64) -> Vec<u8> {
 }
 
 fn changes(row: u64, night: u64) -> bool {
-    night > 0 && (row * 2_654_435_761 + night * 40_503) % 1_000_003 % ONE_CHANGES_OF == 0
+    night > 0 && ((row * 2_654_435_761 + night * 40_503) % 1_000_003).is_multiple_of(ONE_CHANGES_OF)
 }
 
 fn ingest(lab: &Lab, night: u64, arguments: &[&str]) -> Value {

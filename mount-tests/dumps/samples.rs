@@ -75,14 +75,15 @@ pub(super) fn sqlite() -> Vec<u8> {
     feed(Command::new("sqlite3").arg(":memory:"), script.as_bytes()).stdout
 }
 
+/// What GNU tar writes of a few files; the last one ends with no zeros.
 fn tar(lab: &Lab) -> Vec<u8> {
     let folder = lab.path("tree");
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("noise"), noise(3, 40_000)).unwrap();
-    fs::write(folder.join("zeros"), vec![0; 30_000]).unwrap();
+    fs::write(folder.join("blank"), vec![0; 30_000]).unwrap();
     fs::write(folder.join("n".repeat(150)), "a long name").unwrap();
     fs::write(folder.join("empty"), "").unwrap();
-    output_of(Command::new("tar").args(["-cf", "-", "tree"]).current_dir(lab.path("")))
+    output_of(Command::new("tar").args(["--sort=name", "-cf", "-", "tree"]).current_dir(lab.path("")))
 }
 
 /// Returns what a Redis server saves, and what it sends to a client.
@@ -131,8 +132,7 @@ fn mysql() -> Sample {
          CREATE TABLE `orders` (`id` int(11) NOT NULL, `note` text);\n",
     );
     for number in 0..3000 {
-        text +=
-            &format!("INSERT INTO `orders` VALUES ({number},'-- Dump incomplete {}');\n", number * number);
+        text += &format!("INSERT INTO `orders` VALUES ({number},'-- Dump completed {}');\n", number * number);
     }
     text += "/*!40111 SET SQL_NOTES=@OLD_SQL_NOTES */;\n\n-- Dump completed";
     let needed = text.len();
