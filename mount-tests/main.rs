@@ -8,7 +8,9 @@
 mod accept;
 mod cli;
 mod commands;
+mod deltas;
 mod diff;
+mod dumps;
 mod export;
 mod failures;
 mod fidelity;
