@@ -14,6 +14,7 @@ mod fidelity;
 mod find;
 mod flips;
 mod frozen;
+mod fuzz;
 mod guide;
 mod harness;
 mod index;
