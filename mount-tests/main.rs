@@ -17,6 +17,7 @@ mod fidelity;
 mod find;
 mod flips;
 mod frozen;
+mod fuzz;
 mod guide;
 mod harness;
 mod index;
