@@ -5,20 +5,30 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::{CachedStatement, OptionalExtension, Transaction};
+use rusqlite::{OptionalExtension, Transaction};
 
 use super::rows::{
-    chunk_prefix, class_column, decode_chunks, encode_chunks, encoding_columns, first_frame_key,
-    for_each_row, frame_prefix, kind_column, last_frame_key,
+    chunk_prefix, class_column, decode_chunks, decode_features, encode_chunks, encoding_columns,
+    feature_prefixes, first_frame_key, for_each_row, frame_prefix, kind_column, last_frame_key,
 };
 use super::{Index, IndexError, PackRow, pack_key};
 use crate::crypto::hash::IdKeys;
-use crate::format::frame::FrameChunk;
+use crate::format::frame::{Encoding, Features, FrameChunk};
+use crate::format::header::ObjectKind;
 use crate::format::index_object::{IndexObject, IndexedPack};
 use crate::format::pack::PACK_MAX_FRAMES;
 
-/// Rows of a batch: 16 MiB of memory for each of the two tables.
-const BATCH_ROWS: usize = 1 << 20;
+/// Rows of a batch, of chunks and of super-features: 16 MiB of memory each.
+pub(super) const BATCH_ROWS: usize = 1 << 20;
+
+// A frame that holds a chunk twice, or two chunks of one prefix, has one row for both; likewise features.
+pub(super) const INSERT_FEATURE: &str =
+    "INSERT INTO features (prefix, frame) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+const INSERT_CHUNK: &str = "INSERT INTO chunks (prefix, frame) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+const INSERT_NAME: &str = "INSERT INTO frame_names (prefix, frame) VALUES (?1, ?2)";
+const DELETE_FEATURE: &str = "DELETE FROM features WHERE prefix = ?1 AND frame = ?2";
+const DELETE_CHUNK: &str = "DELETE FROM chunks WHERE prefix = ?1 AND frame = ?2";
+const DELETE_NAME: &str = "DELETE FROM frame_names WHERE prefix = ?1 AND frame = ?2";
 
 impl Index {
     /// Returns the store keys of the index objects whose rows are here.
@@ -135,7 +145,9 @@ fn insert_frames(
         let (encoding, base, features) = encoding_columns(frame);
         let chunks = encode_chunks(&frame.chunks);
         statement.execute((key, offset, frame.stored_length, encoding, base, features, chunks))?;
-        batch.add(ids, key, &frame.chunks);
+        let is_delta = matches!(frame.encoding, Encoding::Delta { .. });
+        let is_base = pack.kind == ObjectKind::DataPack && !is_delta;
+        batch.add(ids, key, &frame.chunks, frame.features.as_ref().filter(|_| is_base));
         offset += u64::from(frame.stored_length);
     }
     Ok(())
@@ -170,10 +182,12 @@ fn delete_frames(
 ) -> rusqlite::Result<()> {
     let range = [first_frame_key(pack), last_frame_key(pack)];
     let mut statement =
-        transaction.prepare_cached("SELECT id, chunks FROM frames WHERE id BETWEEN ?1 AND ?2")?;
+        transaction.prepare_cached("SELECT id, chunks, features FROM frames WHERE id BETWEEN ?1 AND ?2")?;
     for_each_row(statement.query(range)?, |row| {
         let chunks: Vec<_> = decode_chunks(row.get_ref(1)?.as_blob()?).collect::<rusqlite::Result<_>>()?;
-        batch.add(ids, row.get(0)?, &chunks);
+        // Those of a frame that was no base have no row, and nothing is lost by looking.
+        let features = row.get_ref(2)?.as_blob_or_null()?.map(decode_features).transpose()?;
+        batch.add(ids, row.get(0)?, &chunks, features.as_ref());
         Ok(())
     })?;
     transaction.prepare_cached("DELETE FROM frames WHERE id BETWEEN ?1 AND ?2")?.execute(range)?;
@@ -187,46 +201,50 @@ enum Change {
     Delete,
 }
 
-/// Rows of the tables that are searched by id, as (prefix, frame key).
+/// Rows of the tables that are searched by id or feature, as (prefix, frame key).
 struct Batch {
     change: Change,
     chunks: Vec<(i64, i64)>,
     frames: Vec<(i64, i64)>,
+    features: Vec<(i64, i64)>,
 }
 
 impl Batch {
     fn new(change: Change) -> Self {
-        Self { change, chunks: Vec::new(), frames: Vec::new() }
+        Self { change, chunks: Vec::new(), frames: Vec::new(), features: Vec::new() }
     }
 
-    fn add(&mut self, ids: &IdKeys, frame_key: i64, chunks: &[FrameChunk]) {
+    fn add(&mut self, ids: &IdKeys, frame_key: i64, chunks: &[FrameChunk], features: Option<&Features>) {
         let id = ids.frame_id(chunks.iter().map(|chunk| (chunk.id, chunk.length)));
         self.frames.push((frame_prefix(&id), frame_key));
         self.chunks.extend(chunks.iter().map(|chunk| (chunk_prefix(&chunk.id), frame_key)));
+        let prefixes = features.map(feature_prefixes).into_iter().flatten();
+        self.features.extend(prefixes.map(|prefix| (prefix, frame_key)));
     }
 
     fn flush_if_full(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        if self.chunks.len() >= BATCH_ROWS { self.flush(transaction) } else { Ok(()) }
+        let rows = self.chunks.len().max(self.features.len());
+        if rows >= BATCH_ROWS { self.flush(transaction) } else { Ok(()) }
     }
 
     fn flush(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-        // A frame that holds a chunk twice, or two chunks of one prefix, has one row for both.
-        let (chunks, frames) = match self.change {
-            Change::Insert => (
-                "INSERT INTO chunks (prefix, frame) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-                "INSERT INTO frame_names (prefix, frame) VALUES (?1, ?2)",
-            ),
-            Change::Delete => (
-                "DELETE FROM chunks WHERE prefix = ?1 AND frame = ?2",
-                "DELETE FROM frame_names WHERE prefix = ?1 AND frame = ?2",
-            ),
+        let (chunk, name, feature) = match self.change {
+            Change::Insert => (INSERT_CHUNK, INSERT_NAME, INSERT_FEATURE),
+            Change::Delete => (DELETE_CHUNK, DELETE_NAME, DELETE_FEATURE),
         };
-        execute_sorted(&mut transaction.prepare_cached(chunks)?, &mut self.chunks)?;
-        execute_sorted(&mut transaction.prepare_cached(frames)?, &mut self.frames)
+        execute_sorted(transaction, chunk, &mut self.chunks)?;
+        execute_sorted(transaction, name, &mut self.frames)?;
+        execute_sorted(transaction, feature, &mut self.features)
     }
 }
 
-fn execute_sorted(statement: &mut CachedStatement<'_>, rows: &mut Vec<(i64, i64)>) -> rusqlite::Result<()> {
+/// Executes a statement for each row, in order, and forgets the rows.
+pub(super) fn execute_sorted(
+    transaction: &Transaction<'_>,
+    sql: &str,
+    rows: &mut Vec<(i64, i64)>,
+) -> rusqlite::Result<()> {
+    let mut statement = transaction.prepare_cached(sql)?;
     rows.sort_unstable();
     for row in rows.drain(..) {
         statement.execute(row)?;

@@ -18,6 +18,7 @@ mod pack_key;
 mod pool;
 mod rows;
 mod schema;
+mod similar;
 #[cfg(test)]
 mod tests;
 mod totals;
@@ -34,6 +35,7 @@ use crate::format::tree::Time;
 use crate::id::{PackId, StoreId};
 
 pub use error::IndexError;
+pub use similar::SimilarFrame;
 pub use totals::{FrameSums, IndexTotals, Sum};
 
 /// Row number of a pack in this index; meaningless elsewhere.

@@ -54,9 +54,18 @@ pub(super) fn frame_prefix(id: &FrameId) -> i64 {
     prefix(id.as_bytes())
 }
 
+/// What a frame is searched by when a similar one is wanted: 47 bits of each of its super-features.
+pub(super) fn feature_prefixes(features: &Features) -> [i64; 3] {
+    features.0.map(prefix_of_number)
+}
+
 fn prefix(id: &[u8; 32]) -> i64 {
     let (first, _) = id.split_first_chunk().unwrap_or((&[0; 8], &[]));
-    (u64::from_be_bytes(*first) >> 17).cast_signed()
+    prefix_of_number(u64::from_be_bytes(*first))
+}
+
+fn prefix_of_number(number: u64) -> i64 {
+    (number >> 17).cast_signed()
 }
 
 /// Encodes a chunk list.
@@ -126,7 +135,8 @@ pub(super) fn read_frame_entry(row: &Row<'_>) -> rusqlite::Result<(FrameRef, u64
     Ok((frame_ref(row.get(0)?), row.get(1)?, entry))
 }
 
-fn decode_features(bytes: &[u8]) -> rusqlite::Result<Features> {
+/// Decodes the column of features.
+pub(super) fn decode_features(bytes: &[u8]) -> rusqlite::Result<Features> {
     let (features, rest) = bytes.as_chunks::<8>();
     match features {
         [a, b, c] if rest.is_empty() => Ok(Features([*a, *b, *c].map(u64::from_le_bytes))),

@@ -7,6 +7,7 @@
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::error::bad_row;
+use super::similar::fill_features;
 use crate::crypto::seal::SealKey;
 use crate::id::{DomainId, StoreId};
 
@@ -14,7 +15,8 @@ use crate::id::{DomainId, StoreId};
 const APPLICATION_ID: i32 = 0x5953_5449;
 
 /// Step n brings a file from `user_version` n to n + 1.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE meta (
         one        INTEGER PRIMARY KEY CHECK (one = 1),
         store      BLOB NOT NULL,
@@ -87,7 +89,18 @@ const MIGRATIONS: &[&str] = &["
         key   TEXT NOT NULL UNIQUE,
         bytes BLOB NOT NULL
     ) STRICT;
-"];
+",
+    // Super-features of the frames that a delta may be based on.
+    "
+    CREATE TABLE features (
+        prefix INTEGER NOT NULL,
+        frame  INTEGER NOT NULL,
+        PRIMARY KEY (prefix, frame)
+    ) STRICT, WITHOUT ROWID;
+",
+];
+/// Files of older versions have their frames' features in no table by themselves.
+const FEATURES_VERSION: usize = 2;
 
 /// Whose index a file is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,6 +146,8 @@ pub(super) fn prepare(connection: &mut Connection, identity: &Identity) -> rusql
     }
     if new {
         write_identity(&transaction, identity)?;
+    } else if version < FEATURES_VERSION {
+        fill_features(&transaction)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", MIGRATIONS.len())?;
