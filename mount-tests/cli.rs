@@ -10,7 +10,7 @@ use yester::journal::RunOutcome;
 
 use crate::harness::{Lab, Need, Ran, can};
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "init",
     "ingest",
     "snapshots",
@@ -24,6 +24,7 @@ const COMMANDS: [&str; 15] = [
     "mount",
     "umount",
     "verify",
+    "accept",
     "stats",
     "generate",
 ];

@@ -19,9 +19,10 @@ use serde_json::{Map, Value};
 use crate::harness::{Lab, Need, Ran, can, noise, succeed};
 
 /// The stores, and what opens each of them: names of files beside it.
-const STORES: [(&str, &[&str]); 4] = [
+const STORES: [(&str, &[&str]); 5] = [
     ("deltas", &["key"]),
     ("encrypted", &["key", "passphrase", "recovery-key"]),
+    ("marks", &[]),
     ("plain", &[]),
     ("trees", &[]),
 ];
@@ -127,6 +128,11 @@ fn the_program_reads_a_frozen_encrypted_store() {
 }
 
 #[test]
+fn the_program_reads_frozen_marks() {
+    the_program_reads("marks");
+}
+
+#[test]
 fn the_program_reads_a_frozen_plain_store() {
     the_program_reads("plain");
 }
@@ -144,6 +150,11 @@ fn the_reader_reads_frozen_delta_frames() {
 #[test]
 fn the_reader_reads_a_frozen_encrypted_store() {
     the_reader_reads("encrypted");
+}
+
+#[test]
+fn the_reader_reads_frozen_marks() {
+    the_reader_reads("marks");
 }
 
 #[test]
@@ -169,7 +180,7 @@ fn the_program_reads(name: &str) {
             .snapshots
             .iter()
             .map(|snapshot| program_fields(&snapshot["snapshot"]))
-            .filter(|own| own["mark"] != "forgotten")
+            .filter(is_listed)
             .collect();
         for list in [&mut listed, &mut expected] {
             list.sort_by_key(|own| own["id"].as_str().unwrap().to_owned());
@@ -178,8 +189,11 @@ fn the_program_reads(name: &str) {
     }
     let secret = frozen.each_secret()[0];
     frozen.program(secret, &["verify"]).succeeds();
-    for snapshot in frozen.snapshots.iter().filter(|snapshot| mark_of(&snapshot["snapshot"]) != "forgotten") {
+    for snapshot in &frozen.snapshots {
         let own = program_fields(&snapshot["snapshot"]);
+        if !is_listed(&own) {
+            continue;
+        }
         let (id, expected) = (own["id"].as_str().unwrap(), snapshot["entries"].as_array().unwrap());
         let listed = frozen.program(secret, &["ls", "-R", "--json", id]).json();
         assert_same_entries(listed.as_array().unwrap().clone(), without(expected, &NOT_LISTED));
@@ -198,8 +212,12 @@ fn the_reader_reads(name: &str) {
     }
     let frozen = Frozen::new(name);
     for secret in frozen.each_secret() {
-        let mut expected: Vec<_> =
-            frozen.snapshots.iter().map(|snapshot| snapshot["snapshot"].clone()).collect();
+        let with_standing = |snapshot: &Value| {
+            let mut own = snapshot["snapshot"].clone();
+            own["standing"] = standing(&snapshot["snapshot"]).into();
+            own
+        };
+        let mut expected: Vec<_> = frozen.snapshots.iter().map(with_standing).collect();
         expected.sort_by_key(|own| own["id"].as_str().unwrap().to_owned());
         assert_eq!(lines(&frozen.reader(secret, &["list"])), expected, "{secret:?}");
     }
@@ -309,22 +327,33 @@ fn program_fields(own: &Value) -> Value {
     let mut fields = own.clone();
     fields["id"] = own["id"].as_str().unwrap().split('-').nth(1).unwrap().into();
     fields["state"] = fields["completeness"].take();
-    fields["mark"] = mark_of(own).into();
+    fields["marks"] = standing(own).into();
     own_fields(&fields)
 }
 
-/// Returns the state of the last mark; one that only undid another is shown as none.
-fn mark_of(own: &Value) -> String {
-    let last = own["marks"].as_array().unwrap().last().and_then(Value::as_str).unwrap_or("none");
-    if matches!(last, "restored" | "unprotected") { "none".to_owned() } else { last.to_owned() }
+/// Returns which of a snapshot's marks count, sorted: the last of each axis, unless it only ends another.
+fn standing(own: &Value) -> Vec<&str> {
+    let marks: Vec<&str> =
+        own["marks"].as_array().unwrap().iter().map(|mark| mark.as_str().unwrap()).collect();
+    let axes = [["accepted", ""], ["forgotten", "restored"], ["protected", "unprotected"]];
+    let last = axes.map(|axis| (axis[0], marks.iter().rev().find(|mark| axis.contains(mark))));
+    last.into_iter().filter(|(said, last)| *last == Some(said)).map(|(said, _)| said).collect()
 }
 
-/// Returns those fields that are compared; no mark is the mark `none`.
+/// Tells whether the program lists a snapshot, from its fields as the program shows them.
+fn is_listed(own: &Value) -> bool {
+    let marks = own["marks"].as_array().unwrap();
+    !marks.contains(&"forgotten".into()) || marks.contains(&"protected".into())
+}
+
+/// Returns those fields that are compared.
 fn own_fields(document: &Value) -> Value {
     let chosen = ["id", "time", "source", "host", "tags", "paths", "state"];
     let mut fields: Map<_, _> =
         chosen.iter().map(|name| ((*name).to_owned(), document[*name].clone())).collect();
-    fields.insert("mark".to_owned(), document["mark"].as_str().unwrap_or("none").into());
+    let mut marks = document["marks"].as_array().unwrap().clone();
+    marks.sort_by_key(|mark| mark.as_str().unwrap().to_owned());
+    fields.insert("marks".to_owned(), marks.into());
     fields.into()
 }
 

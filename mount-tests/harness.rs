@@ -11,6 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use yester::journal::{Journal, Run};
 
+use crate::postgres::Release;
+
 /// The binary under test.
 pub(crate) const YESTER: &str = env!("CARGO_BIN_EXE_yester");
 
@@ -24,6 +26,8 @@ pub(crate) enum Need {
     Root,
     Fuse,
     Postgres,
+    /// PostgreSQL 18, server and clients, below `target`.
+    Postgres18,
     /// The Python environment of `mount-tests/reader.py`.
     Reader,
     Tool(&'static str),
@@ -50,7 +54,8 @@ fn is_there(need: Need) -> bool {
             fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").is_ok()
                 && is_there(Need::Tool("fusermount3"))
         }
-        Need::Postgres => crate::postgres::server_folder().is_some(),
+        Need::Postgres => Release::Debian.programs().is_some(),
+        Need::Postgres18 => Release::Eighteen.programs().is_some(),
         Need::Reader => crate::frozen::python().is_file(),
         Need::Tool(name) => std::env::var_os("PATH")
             .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(name).is_file())),

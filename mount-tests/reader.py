@@ -32,7 +32,7 @@ from typing import Any
 from reader.keys import DATA, Credential
 from reader.packs import DELTA, Pack
 from reader.rules import Refused, decode_json, require, shown, warn
-from reader.store import NUMBER, NUMBERED, SESSION_ID, SLOT, Store
+from reader.store import NUMBER, NUMBERED, SESSION_ID, SLOT, Store, standing
 from reader.trees import BLOCK, CHARACTER, DIRECTORY, FILE, KIND_NAMES, SYMLINK, Entry, Tree, file_bytes
 
 
@@ -65,6 +65,7 @@ def run_list(store: Store) -> None:
         chosen = ("id", "time", "source", "host", "tags", "paths", "completeness")
         line = {name: body[name] for name in chosen}
         line["marks"] = store.marks(body["id"])
+        line["standing"] = standing(line["marks"])
         print(json.dumps(line))
 
 

@@ -85,17 +85,29 @@ install_missing() {
         apt-get install -qy --no-install-recommends "${missing[@]}"
 }
 
+# python_environment FOLDER REQUIREMENTS - makes a Python environment, unless it is there already. The list names
+# all that is installed, with hashes.
+python_environment() {
+    local folder=$1 wanted=$2
+    if ! cmp -s "$wanted" "$folder/installed.txt"; then
+        # The system's Python: of another, the wheels may have no hash in the list.
+        run /usr/bin/python3 -m venv --clear "$folder"
+        run "$folder/bin/python3" -m pip install -q --disable-pip-version-check \
+            --no-deps --require-hashes --only-binary :all: -r "$wanted"
+        cp "$wanted" "$folder/installed.txt"
+    fi
+}
+
 # prepare_reader - makes the Python environment of mount-tests/reader.py, unless it is there already.
 prepare_reader() {
-    local wanted=mount-tests/reader/requirements.txt installed=target/reader/installed.txt
-    if ! cmp -s "$wanted" "$installed"; then
-        # The system's Python: of another, the wheels may have no hash in the list.
-        run /usr/bin/python3 -m venv --clear target/reader
-        run target/reader/bin/python3 -m pip install -q --disable-pip-version-check \
-            --require-hashes --only-binary :all: -r "$wanted"
-        cp "$wanted" "$installed"
-    fi
+    python_environment target/reader mount-tests/reader/requirements.txt
     echo "Python packages: all there"
+}
+
+# prepare_postgres18 - puts PostgreSQL 18 below target, unless it is there already.
+prepare_postgres18() {
+    python_environment target/postgres18 mount-tests/dumps/requirements.txt
+    echo "PostgreSQL 18: there"
 }
 
 # postgres_bin - prints the directory of the newest installed PostgreSQL server.

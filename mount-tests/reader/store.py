@@ -15,8 +15,20 @@ SESSION_ID = r"\d{8}T\d{6}Z-[0-9a-f]{32}"
 NUMBER = r"(?:0|[1-9]\d{0,9})"
 NUMBERED = rf"{SESSION_ID}\.{NUMBER}"
 SLOT = rf"keys/[0-9a-f]{{16}}\.{NUMBER}\.json"
-MARK_STATES = ("forgotten", "restored", "protected", "unprotected", "accepted")
+MARK_AXES = {
+    "forgotten": "forgetting",
+    "restored": "forgetting",
+    "protected": "protection",
+    "unprotected": "protection",
+    "accepted": "acceptance",
+}
 T = TypeVar("T")
+
+
+def standing(states: list[str]) -> list[str]:
+    """Which of the marks of a snapshot count (§11): on each axis the last; what only ends another is not named."""
+    last = {MARK_AXES[state]: state for state in states}
+    return sorted(state for state in last.values() if state not in ("restored", "unprotected"))
 
 
 class Store:
@@ -96,12 +108,12 @@ class Store:
         """What a mark says of its snapshot."""
         writer, body = self.body(key, MARK, 65_536)
         state = str(body["state"])
-        require(state in MARK_STATES, f"{state!r} is no state")
+        require(state in MARK_AXES, f"{state!r} is no state")
         require(writer.kind == FULL or state == "protected", "an ingest-only writer may only protect")
         return state
 
     def marks(self, snapshot: str) -> list[str]:
-        """What was thought of a snapshot: the last state counts."""
+        """What was said of a snapshot, the highest number last; what does not open says nothing."""
         keys = self.keys_of(rf"marks/{snapshot}\.{NUMBER}")
         keys.sort(key=lambda key: int(key.rsplit(".")[-1]))
         return list(self.each(keys, self.mark).values())

@@ -1,23 +1,30 @@
 """What the benchmarks measure with: timed commands, restic and yester behind one set of methods, and the table."""
 
+import contextlib
+import json
 import os
 import pathlib
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 
 import inputs
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+# A step that takes longer hangs.
+LIMIT_SECONDS = 3600
 
 
 class Step:
-    """One timed command: seconds of wall clock, and the peak memory of its largest process in MiB."""
+    """One timed command: seconds of wall clock and of all cores, and the peak memory of its largest process in MiB."""
 
-    def __init__(self, seconds, peak_mib):
+    def __init__(self, seconds, core_seconds, peak_mib):
         self.seconds = seconds
+        self.core_seconds = core_seconds
         self.peak_mib = peak_mib
 
 
@@ -26,19 +33,46 @@ def drop_page_cache():
     pathlib.Path("/proc/sys/vm/drop_caches").write_text("3\n")
 
 
-def timed(command, environment, cold):
-    """Runs a command and measures it with the kernel's own accounting of the finished process."""
+def timed(command, environment, cold, source=os.devnull, limit_seconds=LIMIT_SECONDS):
+    """Runs a command and measures it with the kernel's own accounting of the finished process.
+
+    A file that it is given as its standard input is read once before, so that only the program is measured.
+    """
     if cold:
         drop_page_cache()
-    started = time.monotonic()
-    child = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    errors = child.stderr.read()
-    _, status, usage = os.wait4(child.pid, 0)
+    read_once(source)
+    with open(source, "rb") as standard_input:
+        started = time.monotonic()
+        child = subprocess.Popen(command, env=environment, stdin=standard_input, stdout=subprocess.DEVNULL,
+                                 stderr=subprocess.PIPE, start_new_session=True)
+    timer = threading.Timer(limit_seconds, end_group, [child.pid])
+    timer.start()
+    try:
+        errors = child.stderr.read()
+        _, status, usage = os.wait4(child.pid, 0)
+    except BaseException:
+        end_group(child.pid)
+        raise
+    finally:
+        timer.cancel()
     seconds = time.monotonic() - started
     code = os.waitstatus_to_exitcode(status)
     if code != 0:
-        sys.exit(f"{' '.join(map(str, command))} ended with {code}:\n{errors.decode(errors='replace')}")
-    return Step(seconds, usage.ru_maxrss / 1024)
+        reason = f"took more than {limit_seconds} s" if seconds > limit_seconds else f"ended with {code}"
+        sys.exit(f"{' '.join(map(str, command))} {reason}:\n{errors.decode(errors='replace')}")
+    return Step(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def end_group(leader):
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def read_once(path):
+    """Reads a file, so that the page cache holds it."""
+    with open(path, "rb", buffering=0) as file:
+        while file.read(1 << 20):
+            pass
 
 
 def stored_mib(folder):
@@ -61,8 +95,8 @@ class Restic:
             "RESTIC_CACHE_DIR": str(folder / "cache"),
         }
 
-    def run(self, *arguments, cold=True):
-        return timed([self.binary, "--quiet", *arguments], self.environment, cold)
+    def run(self, *arguments, cold=True, source=os.devnull):
+        return timed([self.binary, "--quiet", *arguments], self.environment, cold, source)
 
     def version(self):
         return subprocess.check_output([self.binary, "version"], text=True).split(" compiled")[0]
@@ -73,6 +107,16 @@ class Restic:
     def ingest(self, tree):
         return self.run("backup", str(tree))
 
+    def ingest_stream(self, name, source):
+        return self.run("backup", "--stdin", "--stdin-filename", name, source=source)
+
+    def ingest_command(self, name, command):
+        return self.run("backup", "--stdin-from-command", "--stdin-filename", name, "--", *command)
+
+    def reading(self, name):
+        """Returns the command that prints a file of the latest snapshot."""
+        return [self.binary, "--quiet", "dump", "latest", name]
+
     def restore(self, target):
         return self.run("restore", "latest", *self.restore_options, "--target", str(target))
 
@@ -81,10 +125,8 @@ class Restic:
 
 
 class Yester:
-    name = "yester"
-
-    def __init__(self, binary, folder):
-        self.binary, self.folder = binary, folder
+    def __init__(self, binary, folder, name="yester", ingest_options=()):
+        self.binary, self.folder, self.name, self.ingest_options = binary, folder, name, ingest_options
         self.environment = os.environ | {
             "YESTER_STORE": str(folder / "store"),
             "YESTER_PASSPHRASE": "bench",
@@ -92,8 +134,8 @@ class Yester:
             "STATE_DIRECTORY": str(folder / "state"),
         }
 
-    def run(self, *arguments, cold=True):
-        return timed([self.binary, *arguments], self.environment, cold)
+    def run(self, *arguments, cold=True, source=os.devnull):
+        return timed([self.binary, *arguments], self.environment, cold, source)
 
     def version(self):
         return subprocess.check_output([self.binary, "--version"], text=True).strip()
@@ -102,7 +144,22 @@ class Yester:
         self.run("init")
 
     def ingest(self, tree):
-        return self.run("ingest", "--source", "tree", str(tree))
+        return self.run("ingest", *self.ingest_options, "--source", "tree", str(tree))
+
+    def ingest_stream(self, name, source):
+        return self.run("ingest", *self.ingest_options, "--as", name, source=source)
+
+    def ingest_command(self, name, command):
+        return self.run("ingest", *self.ingest_options, "--as", name, "--", *command)
+
+    def reading(self, name):
+        """Returns the command that prints a file of the latest snapshot."""
+        return [self.binary, "cat", "latest", name]
+
+    def snapshots(self):
+        """Returns the ids of all snapshots, oldest first."""
+        answer = subprocess.check_output([self.binary, "snapshots", "--json"], env=self.environment)
+        return [snapshot["id"] for snapshot in json.loads(answer)]
 
     def restore(self, target):
         return self.run("restore", "latest", "--to", str(target))
@@ -142,16 +199,29 @@ def measure(tool, tree, must_be_same=must_be_equal):
 
 
 def table(columns):
-    """Formats medians as a Markdown table with the ratio of yester to restic."""
+    """Prints medians as a Markdown table with the ratio of yester to restic."""
+    print("\n".join(table_lines(columns)))
+
+
+def table_lines(columns, ratio=("yester", "restic"), targets=None):
+    """Formats medians as a Markdown table, with the ratio of one column to another, and what it is to be."""
     names = list(dict.fromkeys(name for rounds in columns.values() for figures in rounds for name in figures))
-    print("| | " + " | ".join(columns) + " | yester / restic |")
-    print("|---" * (len(columns) + 2) + "|")
+    headings = [*columns, " / ".join(ratio)] + ([] if targets is None else ["target"])
+    lines = ["| | " + " | ".join(headings) + " |", "|---" * (len(headings) + 1) + "|"]
     for name in names:
         medians = {}
         for column, rounds in columns.items():
             values = [figures[name] for figures in rounds if name in figures]
             medians[column] = statistics.median(values) if values else None
-        cells = ["—" if value is None else f"{value:.2f}" if value < 10 else f"{value:.0f}" for value in medians.values()]
-        both = medians.get("yester") and medians.get("restic")
-        ratio = f"{medians['yester'] / medians['restic']:.2f}" if both else "—"
-        print(f"| {name} | " + " | ".join(cells) + f" | {ratio} |")
+        cells = ["—" if value is None else number(value) for value in medians.values()]
+        above, below = (medians.get(column) for column in ratio)
+        cells.append(number(above / below) if above and below else "—")
+        if targets is not None:
+            cells.append(targets.get(name, "—"))
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def number(value):
+    """Formats a number with three digits or as a whole, so that small ratios remain readable."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.4f}"

@@ -31,7 +31,8 @@ pub(super) const CODES: [(u8, &str); 8] = [
     (2, "Usage: the command line is wrong. Nothing was done."),
     (
         3,
-        "Done in part: some files could not be read or restored, changed meanwhile, or were kept. They are named.",
+        "Done in part: some files could not be read or restored, changed meanwhile, or were kept, or a dump is not \
+         whole. They are named.",
     ),
     (10, "There is no store there."),
     (11, "Busy: somebody else is using what is needed."),
@@ -212,7 +213,7 @@ fn repo_error_kind(error: &RepoError) -> ErrorKind {
         | RepoError::MissingChunk(_)
         | RepoError::MissingBase(_)
         | RepoError::NoKeySlot(_) => ErrorKind::Damaged,
-        RepoError::Collecting(_) => ErrorKind::Busy,
+        RepoError::Collecting(_) | RepoError::NoFreeMark(_) => ErrorKind::Busy,
         RepoError::Store(error) => store_error_kind(error.kind()),
         RepoError::StoreExists(_)
         | RepoError::Replaced { .. }
@@ -220,6 +221,7 @@ fn repo_error_kind(error: &RepoError) -> ErrorKind {
         | RepoError::Encode { .. }
         | RepoError::NoSnapshot(_)
         | RepoError::AmbiguousSnapshot { .. }
+        | RepoError::OnlySuspicious { .. }
         | RepoError::Fenced { .. }
         | RepoError::SessionFailed
         | RepoError::StaleIndex
@@ -249,7 +251,10 @@ fn repo_error_hint(error: &RepoError) -> Option<String> {
         RepoError::Local { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
             "make room there, or set CACHE_DIRECTORY to a folder on another file system"
         }
-        RepoError::StaleIndex => "run the same command again",
+        RepoError::OnlySuspicious { .. } => {
+            "its id reads it as it is; if it is good after all, `yester accept ID` lets latest mean it"
+        }
+        RepoError::StaleIndex | RepoError::NoFreeMark(_) => "run the same command again",
         RepoError::Fenced { .. } => "run the same command again; what was written already is used again",
         RepoError::Replaced { pin, .. } => return Some(format!("if that is as it should be, delete {pin}")),
         RepoError::Index(error) if error.is_corrupt() => {
@@ -263,6 +268,10 @@ fn repo_error_hint(error: &RepoError) -> Option<String> {
     Some(hint.to_owned())
 }
 
+/// What to do where a dump that was stored is not what came.
+const READ_BACK_HINT: &str = "this machine may be faulty: run the same command again, and check its memory if it \
+     happens again; --verbatim stores the dump untouched";
+
 impl From<IngestError> for CommandError {
     fn from(error: IngestError) -> Self {
         let (kind, hint) = match &error {
@@ -273,6 +282,8 @@ impl From<IngestError> for CommandError {
             IngestError::TooSmall { .. } => {
                 (ErrorKind::Failed, Some("--min-size says how little is still a backup".to_owned()))
             }
+            IngestError::ReadBack { .. } => (ErrorKind::Failed, Some(READ_BACK_HINT.to_owned())),
+            IngestError::Unreadable(_, below) => (repo_error_kind(below), repo_error_hint(below)),
             IngestError::OpenFiles { .. } => (
                 ErrorKind::Failed,
                 Some("each level of a deep tree takes one: allow more with `ulimit -n`".to_owned()),
@@ -312,6 +323,8 @@ mod tests {
             (RepoError::NoCredential("/x".into()), 12),
             (RepoError::Damaged { object: "pack 1".into(), source: None }, 13),
             (RepoError::NoSnapshot("x".into()), 1),
+            (RepoError::OnlySuspicious { name: "latest:x".into(), newest: "y".into() }, 1),
+            (RepoError::NoFreeMark("x".into()), 11),
             (RepoError::Store(StoreError::new(StoreErrorKind::NotAStore, "open", "/x".into(), None)), 10),
         ];
         for (error, code) in cases {

@@ -3,6 +3,7 @@
 //! Owns everything that touches terminal, environment and process: where the store and its key come from, what is
 //! printed, and exit codes. What the commands do is owned by `ops`, `vfs` and `fuse`.
 
+mod accept;
 mod background;
 mod cat;
 mod context;
@@ -71,6 +72,7 @@ enum Command {
     Mount(mount::MountArgs),
     Umount(umount::UmountArgs),
     Verify(verify::VerifyArgs),
+    Accept(accept::AcceptArgs),
     Stats(stats::StatsArgs),
     Generate(generate::GenerateArgs),
 }
@@ -121,6 +123,7 @@ fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Command::Mount(args) => mount::run(&context, &args),
         Command::Umount(args) => umount::run(&context, &args),
         Command::Verify(args) => verify::run(&context, &args),
+        Command::Accept(args) => accept::run(&context, &args),
         Command::Stats(args) => stats::run(&context, &args),
         Command::Generate(args) => generate::run(&context, &args),
     }

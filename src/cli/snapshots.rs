@@ -8,7 +8,7 @@ use super::exit::CommandError;
 use super::human;
 use super::output::{self, Align, Table, json_bytes};
 use super::select::SnapshotFilter;
-use crate::format::snapshot::{Completeness, Manifest, MarkState};
+use crate::format::snapshot::{Completeness, Dump, DumpCheck, Manifest, Marks};
 use crate::path::escape;
 use crate::repo::snapshots::Snapshot;
 
@@ -62,6 +62,7 @@ pub(super) fn document(manifest: &Manifest) -> Map<String, Value> {
         "bytes": totals.bytes,
         "added_bytes": totals.added_bytes,
         "stored_bytes": totals.stored_bytes,
+        "dump": manifest.dump.as_ref().map(dump_document),
     });
     match document {
         Value::Object(map) => map,
@@ -69,9 +70,25 @@ pub(super) fn document(manifest: &Manifest) -> Map<String, Value> {
     }
 }
 
-fn full_document(snapshot: &Snapshot) -> Map<String, Value> {
+/// Returns what was found out about a stream.
+fn dump_document(dump: &Dump) -> Value {
+    json!({
+        "formats": dump.formats,
+        "check": match dump.check {
+            DumpCheck::Whole => "whole",
+            DumpCheck::Unchecked => "unchecked",
+            DumpCheck::Broken => "broken",
+        },
+        "reason": dump.reason,
+        "compressed": dump.compressed,
+        "filled_offsets": dump.filled_offsets,
+    })
+}
+
+/// Returns what a snapshot is and what its marks say, as programs see it.
+pub(super) fn full_document(snapshot: &Snapshot) -> Map<String, Value> {
     let mut map = document(&snapshot.manifest);
-    map.insert("mark".to_owned(), snapshot.mark.and_then(mark).into());
+    map.insert("marks".to_owned(), mark_words(snapshot.marks).into());
     map
 }
 
@@ -89,8 +106,6 @@ fn table(snapshots: &[Snapshot]) -> String {
     ]);
     for snapshot in snapshots {
         let manifest = &snapshot.manifest;
-        let states: Vec<&str> =
-            std::iter::once(state(manifest.completeness)).chain(snapshot.mark.and_then(mark)).collect();
         table.push(vec![
             manifest.id.short(),
             human::time(manifest.time),
@@ -99,14 +114,26 @@ fn table(snapshots: &[Snapshot]) -> String {
             human::count(manifest.totals.files),
             human::bytes(manifest.totals.bytes),
             human::bytes(manifest.totals.added_bytes),
-            states.join(", "),
+            state_words(snapshot),
             escape(manifest.tags.join(", ").as_bytes()),
         ]);
     }
     table.render()
 }
 
-fn state(completeness: Completeness) -> &'static str {
+/// Returns what people should know of a snapshot: `accepted` takes the place of `suspicious`.
+fn state_words(snapshot: &Snapshot) -> String {
+    let Marks { forgotten, protected, .. } = snapshot.marks;
+    let completeness = match snapshot.is_suspicious() && snapshot.may_be_latest() {
+        true => "accepted",
+        false => state(snapshot.manifest.completeness),
+    };
+    let marks = mark_words(Marks { forgotten, protected, accepted: false });
+    std::iter::once(completeness).chain(marks).collect::<Vec<_>>().join(", ")
+}
+
+/// Returns what a snapshot was committed as.
+pub(super) fn state(completeness: Completeness) -> &'static str {
     match completeness {
         Completeness::Complete => "complete",
         Completeness::Partial => "partial",
@@ -114,11 +141,8 @@ fn state(completeness: Completeness) -> &'static str {
     }
 }
 
-fn mark(mark: MarkState) -> Option<&'static str> {
-    match mark {
-        MarkState::Forgotten => Some("forgotten"),
-        MarkState::Protected => Some("protected"),
-        MarkState::Accepted => Some("accepted"),
-        MarkState::Restored | MarkState::Unprotected => None,
-    }
+fn mark_words(marks: Marks) -> Vec<&'static str> {
+    let Marks { forgotten, protected, accepted } = marks;
+    let words = [(forgotten, "forgotten"), (protected, "protected"), (accepted, "accepted")];
+    words.into_iter().filter(|(said, _)| *said).map(|(_, word)| word).collect()
 }

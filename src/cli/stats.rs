@@ -72,9 +72,14 @@ fn sums(stats: &StoreStats) -> String {
     line("stored", format!("{}{compressed}", sum_text(stored, "frame")));
     let deltas = &index.delta_frames;
     if deltas.count > 0 {
-        let text =
-            format!("{} of {}", human::bytes(deltas.stored_bytes), human::counted(deltas.count, "frame"));
-        line("deltas", format!("{text}{}", ratio(deltas.plain_bytes, deltas.stored_bytes, "compressed")));
+        let (stored, frames) = (human::bytes(deltas.stored_bytes), human::counted(deltas.count, "frame"));
+        let alone = human::bytes(stats.deltas_alone_bytes());
+        line("deltas", format!("{stored} in {frames}, which would take about {alone} alone"));
+    }
+    let dumps = stats.compressed_dumps;
+    if dumps.count > 0 {
+        let text = format!("{} in {}", human::bytes(dumps.bytes), human::counted(dumps.count, "dump"));
+        line("compressed", format!("{text} that came so; with -Z0 or without gzip they would share data"));
     }
     let twice = Sum {
         count: index.duplicate_data_chunks.count + index.duplicate_tree_chunks.count,
@@ -172,7 +177,19 @@ fn series(stats: &StoreStats) -> String {
             human::bytes(series.stored_bytes),
         ]);
     }
-    table.render()
+    let compressed = stats.series.iter().filter(|series| series.compressed_dumps.count > 0);
+    table.render() + &compressed.map(compressed_line).collect::<String>()
+}
+
+fn compressed_line(series: &SeriesStats) -> String {
+    format!(
+        "{} on {}: {} of {} came compressed, {}\n",
+        series.source,
+        escape(series.host.as_bytes()),
+        human::count(series.compressed_dumps.count),
+        human::counted(series.snapshots.count, "snapshot"),
+        human::bytes(series.compressed_dumps.bytes)
+    )
 }
 
 fn document(stats: &StoreStats) -> Value {
@@ -193,7 +210,8 @@ fn document(stats: &StoreStats) -> Value {
         "duplicate_data_chunks": sum_document(index.duplicate_data_chunks),
         "duplicate_tree_chunks": sum_document(index.duplicate_tree_chunks),
         "base_frames": frames_document(&index.base_frames),
-        "delta_frames": frames_document(&index.delta_frames),
+        "delta_frames": deltas_document(stats),
+        "compressed_dumps": sum_document(stats.compressed_dumps),
         "data_packs": sum_document(index.data_packs),
         "tree_packs": sum_document(index.tree_packs),
         "objects": objects,
@@ -209,6 +227,12 @@ fn frames_document(frames: &FrameSums) -> Value {
     json!({ "count": frames.count, "bytes": frames.plain_bytes, "stored_bytes": frames.stored_bytes })
 }
 
+fn deltas_document(stats: &StoreStats) -> Value {
+    let FrameSums { count, plain_bytes, stored_bytes } = stats.index.delta_frames;
+    let saved_bytes = stats.deltas_alone_bytes().saturating_sub(stored_bytes);
+    json!({ "count": count, "bytes": plain_bytes, "stored_bytes": stored_bytes, "saved_bytes": saved_bytes })
+}
+
 fn series_document(series: &SeriesStats) -> Value {
     json!({
         "source": series.source,
@@ -220,6 +244,7 @@ fn series_document(series: &SeriesStats) -> Value {
         "bytes": series.snapshots.bytes,
         "added_bytes": series.added_bytes,
         "stored_bytes": series.stored_bytes,
+        "compressed_dumps": sum_document(series.compressed_dumps),
     })
 }
 
@@ -242,9 +267,45 @@ mod tests {
         let text = sums(&stats);
         assert!(!text.contains("deltas") && !text.contains("stored again"), "{text}");
         stats.index.delta_frames = FrameSums { count: 3, plain_bytes: 30_000, stored_bytes: 100 };
+        stats.index.data_chunks = Sum { count: 9, bytes: 90_000 };
+        stats.index.data_packs = Sum { count: 1, bytes: 20_100 };
         stats.index.duplicate_data_chunks = Sum { count: 2, bytes: 4000 };
         let text = sums(&stats);
-        assert!(text.contains("deltas        100 B of 3 frames, compressed 300.00 : 1"), "{text}");
+        assert!(
+            text.contains("deltas        100 B in 3 frames, which would take about 10.00 kB alone"),
+            "{text}"
+        );
         assert!(text.contains("stored again  4.00 kB in 2 chunks that are stored more than once"), "{text}");
+        assert_eq!(document(&stats)["delta_frames"]["saved_bytes"], 9_900);
+    }
+
+    #[test]
+    fn compressed_dumps_are_told_where_there_are_any() {
+        let time = jiff::Timestamp::UNIX_EPOCH;
+        let series_of = |name: &str, count| SeriesStats {
+            host: "db1".into(),
+            source: name.into(),
+            snapshots: Sum { count: 5, bytes: 5000 },
+            oldest: time,
+            newest: time,
+            newest_bytes: 1000,
+            added_bytes: 0,
+            stored_bytes: 0,
+            compressed_dumps: Sum { count, bytes: count * 1000 },
+        };
+        let mut stats = StoreStats { series: vec![series_of("etc", 0)], ..StoreStats::default() };
+        assert!(!sums(&stats).contains("compressed ") && !series(&stats).contains("compressed"));
+        stats.series.push(series_of("shop", 3));
+        stats.compressed_dumps = Sum { count: 3, bytes: 3000 };
+        let (sums, series) = (sums(&stats), series(&stats));
+        assert!(sums.contains("\ncompressed  3.00 kB in 3 dumps that came so"), "{sums}");
+        assert!(series.ends_with("\nshop on db1: 3 of 5 snapshots came compressed, 3.00 kB\n"), "{series}");
+        assert!(!series.contains("etc on"), "{series}");
+        for line in sums.lines().chain(series.lines()) {
+            assert!(line.chars().count() <= 100, "{line}");
+        }
+        let document = document(&stats);
+        assert_eq!(document["compressed_dumps"], json!({ "count": 3, "bytes": 3000 }));
+        assert_eq!(document["series"][1]["compressed_dumps"]["count"], 3);
     }
 }

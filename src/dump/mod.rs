@@ -8,9 +8,20 @@
 //! Parsers here take bytes in pieces of any size, never fail on any bytes, and keep no more than a bounded part
 //! of them. What is done about a broken dump is the caller's to decide.
 
+mod compressed;
+mod custom;
+mod inspection;
+mod line_ends;
 pub mod pg_custom;
+mod rdb;
+mod reader;
+mod recognise;
+mod sql;
+mod tar;
+#[cfg(test)]
+mod tests;
 
-use std::io::{self, Read};
+pub use reader::DumpReader;
 
 /// A format that is recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,33 +107,4 @@ pub enum Treatment {
     CheckAndComplete,
     /// Recognised streams are checked, and stored exactly as they come.
     Verbatim,
-}
-
-/// Reads a stream whose beginning may be held back until its end is known. As a [`Read`], it yields all the rest.
-pub struct DumpReader<R> {
-    reader: R,
-}
-
-impl<R: Read> DumpReader<R> {
-    /// Reads the beginning of a stream, as much as it takes to know what it is.
-    ///
-    /// # Errors
-    /// Fails if the stream cannot be read.
-    pub fn open(reader: R, _treatment: Treatment) -> io::Result<Self> {
-        Ok(Self { reader })
-    }
-
-    /// Returns, at the end of the stream, the head to be stored before what was read (empty where nothing was held
-    /// back), and what was found out.
-    #[must_use]
-    pub fn finish(self) -> (Vec<u8>, DumpReport) {
-        let verdict = Verdict::Unchecked(String::new());
-        (Vec::new(), DumpReport { formats: Vec::new(), verdict, compressed: false, filled_offsets: 0 })
-    }
-}
-
-impl<R: Read> Read for DumpReader<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.reader.read(buffer)
-    }
 }

@@ -1,5 +1,6 @@
 //! What the commands do, as library calls: options in, statistics out, progress to whoever listens.
 
+pub mod accept;
 pub mod compare;
 pub mod diff;
 pub mod export;

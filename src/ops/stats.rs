@@ -18,6 +18,8 @@ pub struct StoreStats {
     pub snapshots: Sum,
     /// Files in all of them.
     pub files: u64,
+    /// Those of them that are dumps that came compressed.
+    pub compressed_dumps: Sum,
     /// What each series holds, by host and source.
     pub series: Vec<SeriesStats>,
     /// Packs, frames and chunks.
@@ -45,6 +47,8 @@ pub struct SeriesStats {
     pub added_bytes: u64,
     /// What these took.
     pub stored_bytes: u64,
+    /// Snapshots that are dumps that came compressed.
+    pub compressed_dumps: Sum,
 }
 
 impl StoreStats {
@@ -62,6 +66,17 @@ impl StoreStats {
             count: sum.count.saturating_add(more.count),
             bytes: sum.bytes.saturating_add(more.bytes),
         })
+    }
+
+    /// Returns about what the delta frames would take alone: as much as other data of their length.
+    #[must_use]
+    pub fn deltas_alone_bytes(&self) -> u64 {
+        let (packs, deltas) = (self.index.data_packs.bytes, &self.index.delta_frames);
+        let stored = u128::from(packs.saturating_sub(deltas.stored_bytes));
+        let plain = u128::from(self.index.data_chunks.bytes.saturating_sub(deltas.plain_bytes));
+        let alone = (u128::from(deltas.plain_bytes) * stored).checked_div(plain).unwrap_or(0);
+        // What does not compress takes its length.
+        u64::try_from(alone).unwrap_or(u64::MAX).min(deltas.plain_bytes)
     }
 }
 
@@ -81,6 +96,10 @@ pub fn stats(repo: &Repository, is_meant: &dyn Fn(&Snapshot) -> bool) -> Result<
         let manifest = &snapshot.manifest;
         stats.snapshots.add(manifest.totals.bytes);
         stats.files = stats.files.saturating_add(manifest.totals.files);
+        let compressed = manifest.dump.as_ref().is_some_and(|dump| dump.compressed);
+        if compressed {
+            stats.compressed_dumps.add(manifest.totals.bytes);
+        }
         if !is_meant(&snapshot) {
             continue;
         }
@@ -94,7 +113,11 @@ pub fn stats(repo: &Repository, is_meant: &dyn Fn(&Snapshot) -> bool) -> Result<
             newest_bytes: 0,
             added_bytes: 0,
             stored_bytes: 0,
+            compressed_dumps: Sum::default(),
         });
+        if compressed {
+            sums.compressed_dumps.add(manifest.totals.bytes);
+        }
         // Snapshots come oldest first.
         sums.newest = manifest.time;
         sums.newest_bytes = manifest.totals.bytes;

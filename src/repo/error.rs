@@ -73,6 +73,17 @@ pub enum RepoError {
         /// What it may mean, for people.
         candidates: String,
     },
+    /// The snapshots that are meant are all suspicious, and nobody accepted one, so that none is the latest.
+    #[error("{name} means no snapshot: there are some, but all are suspicious; the newest is {newest}")]
+    OnlySuspicious {
+        /// What was asked for.
+        name: String,
+        /// The name of the newest of them.
+        newest: String,
+    },
+    /// Others took every number that was tried for a mark.
+    #[error("cannot mark snapshot {0}: others took every number that was tried")]
+    NoFreeMark(String),
     /// The base of a delta frame is in no pack that the store lists.
     #[error("base frame {0} is in no pack of the store")]
     MissingBase(FrameId),

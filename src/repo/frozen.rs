@@ -22,11 +22,12 @@ use workshop::{Draft, Frame, Secrets, Workshop};
 /// A frozen store: its name, what opens it, and what fills it.
 type Recipe = (&'static str, Secrets, fn(&Workshop));
 
-const STORES: [Recipe; 4] = [
+const STORES: [Recipe; 5] = [
     ("encrypted", Secrets::All, fill_encrypted),
     ("plain", Secrets::None, fill_plain),
     ("deltas", Secrets::KeyFile, fill_deltas),
     ("trees", Secrets::None, fill_trees),
+    ("marks", Secrets::None, fill_marks),
 ];
 
 fn folder() -> PathBuf {
@@ -185,6 +186,35 @@ fn fill_trees(workshop: &Workshop) {
             maker.directory(b"\xe4", vec![maker.file(b"\xff", b"in a directory whose name is no text")]),
         ]
     });
+}
+
+/// Marks of several axes in one snapshot, in orders that a rule of the last mark alone would get wrong.
+fn fill_marks(workshop: &Workshop) {
+    use MarkState::{Accepted, Forgotten, Protected, Restored, Unprotected};
+
+    let main = Workshop::writer("db1", WriterClass::Full);
+    let orders: [(u8, &[MarkState]); 8] = [
+        (1, &[Accepted, Protected]),
+        (2, &[Protected, Accepted]),
+        (3, &[Accepted, Protected, Unprotected]),
+        (4, &[Forgotten, Accepted]),
+        (5, &[Forgotten, Unprotected]),
+        (6, &[Protected, Forgotten, Unprotected, Accepted, Restored]),
+        (7, &[Forgotten, Restored, Forgotten, Protected]),
+        (8, &[Forgotten, Accepted, Protected, Unprotected]),
+    ];
+    let suspicious = Draft { completeness: Completeness::Suspicious, ..Draft::new("dumps") };
+    for (number, states) in orders {
+        let snapshot = workshop.by_hand(&main, number, &suspicious, &|_| Vec::new());
+        // From 8 on, so that the numbers come to two digits.
+        for (mark, state) in (8..).zip(states) {
+            workshop.mark(&main, snapshot, mark, *state);
+        }
+    }
+    let edge = Workshop::writer("edge1", WriterClass::IngestOnly);
+    let kept = workshop.by_hand(&main, 9, &suspicious, &|_| Vec::new());
+    workshop.mark(&main, kept, 0, Forgotten);
+    workshop.mark(&edge, kept, 1, Protected);
 }
 
 /// Files whose bytes are stored in every way.

@@ -20,7 +20,7 @@ pub mod snapshots;
 pub(crate) mod testing;
 pub mod tree;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use error::RepoError;
@@ -80,6 +80,12 @@ impl Repository {
     #[must_use]
     pub fn frames(&self) -> &frames::FrameReader {
         &self.frames
+    }
+
+    /// Returns the folder for unnamed temporary files.
+    #[must_use]
+    pub fn spool(&self) -> &Path {
+        &self.spool
     }
 
     /// Returns the local index.

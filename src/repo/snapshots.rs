@@ -6,25 +6,48 @@ use jiff::Timestamp;
 
 use super::{RepoError, Repository, get_small};
 use crate::format::FormatError;
-use crate::format::snapshot::{Completeness, MARK_MAX_BYTES, Manifest, Mark, MarkState, SnapshotObject};
-use crate::id::{SessionId, SnapshotId};
-use crate::store::StoreErrorKind;
+use crate::format::snapshot::{
+    Completeness, MARK_MAX_BYTES, Manifest, Mark, MarkState, Marks, SnapshotObject,
+};
+use crate::id::SnapshotId;
 use crate::store::key::{ObjectKey, Prefix};
+use crate::store::{Creation, Payload, StoreErrorKind};
+
+/// A mark is tried under so many numbers while others take them.
+const MARK_ATTEMPTS: usize = 16;
 
 /// A committed snapshot and what its marks say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
     /// What was committed.
     pub manifest: Manifest,
-    /// The state of its highest mark.
-    pub mark: Option<MarkState>,
+    /// What its marks say together.
+    pub marks: Marks,
+}
+
+/// The marks of a snapshot as the store lists them: their lengths by their numbers.
+type ListedMarks = BTreeMap<u32, u64>;
+
+/// Whether it took a mark to have something said of a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Marking {
+    /// A mark was made.
+    Made,
+    /// The marks that there are say so already.
+    Stood,
 }
 
 impl Snapshot {
+    /// Tells whether it was committed as suspicious, accepted or not.
+    #[must_use]
+    pub fn is_suspicious(&self) -> bool {
+        self.manifest.completeness == Completeness::Suspicious
+    }
+
     /// Tells whether `latest` may mean this snapshot: not if it is suspicious and nobody accepted it.
     #[must_use]
     pub fn may_be_latest(&self) -> bool {
-        self.manifest.completeness != Completeness::Suspicious || self.mark == Some(MarkState::Accepted)
+        !self.is_suspicious() || self.marks.accepted
     }
 
     /// Returns the name it has in lists and mounts: `<time>-<id8>`, with a time that is safe in file names.
@@ -57,8 +80,8 @@ impl Repository {
         self.index.retain_objects("snapshots/", &keys)?;
         let mut snapshots = Vec::new();
         for (id, length) in listed {
-            let mark = marks.get(&id).copied();
-            if mark == Some(MarkState::Forgotten) {
+            let marks = marks.get(&id).copied().unwrap_or_default();
+            if marks.is_forgotten() {
                 continue;
             }
             let open = |bytes: &[u8]| SnapshotObject::open(id, &self.keys, bytes).map(|(_, object)| object);
@@ -66,7 +89,7 @@ impl Repository {
             if let Some(SnapshotObject::Manifest(manifest)) =
                 self.small_object(&ObjectKey::snapshot(id), length, max_bytes, open)?
             {
-                snapshots.push(Snapshot { manifest: *manifest, mark });
+                snapshots.push(Snapshot { manifest: *manifest, marks });
             }
         }
         snapshots.sort_by_key(|snapshot| (snapshot.manifest.time, snapshot.manifest.id));
@@ -77,11 +100,12 @@ impl Repository {
     /// an id, a time to the second (`2026-11-21T05:31:06Z`), or the name it has in a mount.
     ///
     /// # Errors
-    /// [`RepoError::NoSnapshot`] or [`RepoError::AmbiguousSnapshot`], which lists the candidates.
+    /// [`RepoError::NoSnapshot`]; [`RepoError::AmbiguousSnapshot`], which lists the candidates; or
+    /// [`RepoError::OnlySuspicious`] where the latest of several is meant and none may be that.
     pub fn find_snapshot(&self, name: &str) -> Result<Snapshot, RepoError> {
         let snapshots = self.snapshots()?;
         if name == "latest" {
-            return only_series(snapshots);
+            return only_series(name, snapshots);
         }
         if let Some(series) = name.strip_prefix("latest:") {
             return self.latest_of(snapshots, name, series);
@@ -123,31 +147,81 @@ impl Repository {
         };
         let found: Vec<Snapshot> =
             snapshots.into_iter().filter(|snapshot| wanted(&snapshot.manifest)).collect();
-        if found.is_empty() { Err(RepoError::NoSnapshot(name.to_owned())) } else { only_series(found) }
+        only_series(name, found)
     }
 
-    /// Returns the state of the highest mark of each marked snapshot. A mark that does not open counts for nothing,
-    /// so that rubbish under a high number hides none below it.
-    fn marks(&self) -> Result<BTreeMap<SnapshotId, MarkState>, RepoError> {
-        let mut marks: BTreeMap<SessionId, BTreeMap<u32, u64>> = BTreeMap::new();
-        let mut listed = BTreeSet::new();
+    /// Makes a mark that says `state` of a snapshot, unless its marks say so already.
+    ///
+    /// This may be done while garbage is collected: a collector reads the marks again before anything may be deleted.
+    ///
+    /// # Errors
+    /// [`RepoError::TooNew`] if this program must not write here, [`RepoError::NoFreeMark`] if others took every number
+    /// that was tried, [`RepoError::Encode`] if this host may not make such a mark.
+    pub fn mark(&self, id: SnapshotId, state: MarkState) -> Result<Marking, RepoError> {
+        self.config
+            .require_writable()
+            .map_err(|source| RepoError::TooNew { location: self.store.location(), source })?;
+        for _ in 0..MARK_ATTEMPTS {
+            let listed = self.list_marks(Some(id))?.remove(&id).unwrap_or_default();
+            let states = self.open_marks(id, &listed)?;
+            if states.values().copied().collect::<Marks>().say(state) {
+                return Ok(Marking::Stood);
+            }
+            let number =
+                free_number(&listed, &states).ok_or_else(|| RepoError::NoFreeMark(id.to_string()))?;
+            let key = ObjectKey::mark(id, number);
+            let sealed = Mark { time: Timestamp::now(), state }
+                .seal(id, number, &self.keys, &self.writer)
+                .map_err(|source| RepoError::Encode { object: key.to_string(), source })?;
+            match self.store.create(&key, Payload::Bytes(&sealed))? {
+                Creation::Created => return Ok(Marking::Made),
+                // Somebody else was faster, and may have said the same.
+                Creation::AlreadyExists => {}
+            }
+        }
+        Err(RepoError::NoFreeMark(id.to_string()))
+    }
+
+    /// Returns what the marks of each marked snapshot say.
+    fn marks(&self) -> Result<BTreeMap<SnapshotId, Marks>, RepoError> {
+        let marks = self.list_marks(None)?;
+        let numbered = |(id, numbers): (&SnapshotId, &BTreeMap<u32, u64>)| {
+            numbers.keys().map(|number| ObjectKey::mark(*id, *number).to_string()).collect::<Vec<_>>()
+        };
+        self.index.retain_objects("marks/", &marks.iter().flat_map(numbered).collect())?;
+        let mut said = BTreeMap::new();
+        for (id, listed) in marks {
+            said.insert(id, self.open_marks(id, &listed)?.into_values().collect());
+        }
+        Ok(said)
+    }
+
+    /// Lists the numbers and lengths of the marks of all snapshots, or of one.
+    fn list_marks(&self, of: Option<SnapshotId>) -> Result<BTreeMap<SnapshotId, ListedMarks>, RepoError> {
+        let mut marks: BTreeMap<SnapshotId, ListedMarks> = BTreeMap::new();
         self.store.list(Prefix::Marks, &mut |object| {
-            if let Some((id, number)) = object.key.as_mark() {
+            if let Some((id, number)) = object.key.as_mark()
+                && of.is_none_or(|wanted| wanted == id)
+            {
                 marks.entry(id).or_default().insert(number, object.bytes);
-                listed.insert(object.key.to_string());
             }
         })?;
-        self.index.retain_objects("marks/", &listed)?;
+        Ok(marks)
+    }
+
+    /// Returns what the marks of a snapshot say, each from the index or from the store. A mark that does not open counts
+    /// for nothing, on no axis, so that rubbish under a high number hides none below it.
+    fn open_marks(
+        &self,
+        id: SnapshotId,
+        listed: &ListedMarks,
+    ) -> Result<BTreeMap<u32, MarkState>, RepoError> {
         let mut states = BTreeMap::new();
-        for (id, numbers) in marks {
-            for (number, length) in numbers.into_iter().rev() {
-                let open =
-                    |bytes: &[u8]| Mark::open(id, number, &self.keys, bytes).map(|(_, mark)| mark.state);
-                let key = ObjectKey::mark(id, number);
-                if let Some(state) = self.small_object(&key, length, MARK_MAX_BYTES, open)? {
-                    states.insert(id, state);
-                    break;
-                }
+        for (number, length) in listed {
+            let open = |bytes: &[u8]| Mark::open(id, *number, &self.keys, bytes).map(|(_, mark)| mark.state);
+            let key = ObjectKey::mark(id, *number);
+            if let Some(state) = self.small_object(&key, *length, MARK_MAX_BYTES, open)? {
+                states.insert(*number, state);
             }
         }
         Ok(states)
@@ -184,19 +258,35 @@ impl Repository {
     }
 }
 
-/// Returns the newest of `snapshots` (sorted by time) if all are of one series.
-fn only_series(snapshots: Vec<Snapshot>) -> Result<Snapshot, RepoError> {
+/// Returns the number of the next mark: that behind all others, so that it counts. Where rubbish has taken the last
+/// number that there is, the first free one behind the marks that open does.
+fn free_number(listed: &ListedMarks, states: &BTreeMap<u32, MarkState>) -> Option<u32> {
+    match listed.last_key_value() {
+        None => Some(0),
+        Some((highest, _)) if *highest < u32::MAX => Some(highest + 1),
+        Some(_) => {
+            let first = states.last_key_value().map_or(Some(0), |(highest, _)| highest.checked_add(1))?;
+            (first..u32::MAX).find(|number| !listed.contains_key(number))
+        }
+    }
+}
+
+/// Returns the newest of `snapshots` (sorted by time) if all are of one series; `name` is what was asked for.
+fn only_series(name: &str, snapshots: Vec<Snapshot>) -> Result<Snapshot, RepoError> {
     let series: BTreeSet<String> = snapshots
         .iter()
         .map(|snapshot| format!("latest:{}/{}", snapshot.manifest.host, snapshot.manifest.source))
         .collect();
     if series.len() > 1 {
         let candidates = series.into_iter().collect::<Vec<_>>().join(", ");
-        return Err(RepoError::AmbiguousSnapshot { name: "latest".to_owned(), candidates });
+        return Err(RepoError::AmbiguousSnapshot { name: name.to_owned(), candidates });
     }
-    snapshots
-        .into_iter()
-        .rev()
-        .find(Snapshot::may_be_latest)
-        .ok_or_else(|| RepoError::NoSnapshot("latest".to_owned()))
+    let newest = snapshots.last().map(Snapshot::display_name);
+    snapshots.into_iter().rev().find(Snapshot::may_be_latest).ok_or_else(|| match newest {
+        Some(newest) => RepoError::OnlySuspicious { name: name.to_owned(), newest },
+        None => RepoError::NoSnapshot(name.to_owned()),
+    })
 }
+
+#[cfg(test)]
+mod tests;

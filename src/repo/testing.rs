@@ -2,10 +2,17 @@
 
 use std::sync::Arc;
 
-use super::Repository;
+use jiff::Timestamp;
+
 use super::open::{CreateOptions, LocalFolders, OpenOptions};
+use super::session::{SessionOptions, SessionWriter};
+use super::{RepoError, Repository};
 use crate::chunker::ChunkerParams;
+use crate::crypto::hash::ChunkKind;
 use crate::crypto::slot::{Credential, FileKey};
+use crate::format::FormatError;
+use crate::format::snapshot::{Completeness, Manifest, SnapshotTotals};
+use crate::format::tree::{Attributes, TreeBuilder};
 use crate::store::ObjectStore;
 use crate::store::key::{ObjectKey, Prefix};
 use crate::store::memory::MemoryStore;
@@ -54,6 +61,35 @@ impl TestStore {
         Repository::open(store, &options, &mut || Ok(Some(Credential::FileKey(key.clone())))).unwrap()
     }
 
+    /// Commits an empty snapshot of this host, a second younger than the last one.
+    pub(crate) fn commit(&self, repo: &Repository, source: &str, completeness: Completeness) -> Manifest {
+        let mut second = 1_800_000_000;
+        self.store.list(Prefix::Snapshots, &mut |_| second += 1).unwrap();
+        let time = Timestamp::from_second(second).unwrap();
+        let session = SessionWriter::open(repo, SessionOptions { threads: 1, ..SessionOptions::new(source) });
+        let session = session.unwrap();
+        let mut emit = |page: Vec<u8>| session.add(ChunkKind::Tree, &page).map_err(Error::Repo);
+        let root = TreeBuilder::new(repo.keys().ids().clone()).finish(&mut emit).unwrap();
+        let manifest = Manifest {
+            id: session.id(),
+            time,
+            finished: time,
+            source: source.to_owned(),
+            host: "testhost".to_owned(),
+            tags: Vec::new(),
+            paths: Vec::new(),
+            command: None,
+            completeness,
+            root_attributes: Attributes::default(),
+            root,
+            tree_packs: Vec::new(),
+            totals: SnapshotTotals::default(),
+            dump: None,
+            program: "test".to_owned(),
+        };
+        session.commit(manifest).unwrap().0
+    }
+
     /// Lists everything that lies in the store.
     pub(crate) fn store_keys(&self) -> Vec<ObjectKey> {
         let mut keys = Vec::new();
@@ -62,5 +98,18 @@ impl TestStore {
         }
         keys.sort();
         keys
+    }
+}
+
+/// Why a tree could not be made.
+#[derive(Debug)]
+enum Error {
+    Repo(#[expect(dead_code, reason = "shown by unwrap")] RepoError),
+    Format(#[expect(dead_code, reason = "shown by unwrap")] FormatError),
+}
+
+impl From<FormatError> for Error {
+    fn from(error: FormatError) -> Self {
+        Self::Format(error)
     }
 }

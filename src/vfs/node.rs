@@ -10,7 +10,7 @@ use super::short_name::ShortName;
 use super::stored::StoredEntry;
 use super::views::{ViewDirectory, ViewNode, arrange};
 use super::{Lifetime, Root, Vfs, VfsError};
-use crate::format::snapshot::{MarkState, SnapshotTotals};
+use crate::format::snapshot::{Marks, SnapshotTotals};
 use crate::format::tree::{Attributes, EntryKind, Time};
 use crate::id::SnapshotId;
 use crate::path::Name;
@@ -200,12 +200,9 @@ pub(super) fn follow_snapshots(repo: &Arc<Repository>) -> Result<Listing, RepoEr
 }
 
 /// Arranges the snapshots that the store lists, unless they are those that were `seen` last.
-fn load_views(
-    repo: &Repository,
-    seen: &mut Vec<(SnapshotId, Option<MarkState>)>,
-) -> Result<Option<Views>, RepoError> {
+fn load_views(repo: &Repository, seen: &mut Vec<(SnapshotId, Marks)>) -> Result<Option<Views>, RepoError> {
     let snapshots = repo.snapshots()?;
-    let listed: Vec<_> = snapshots.iter().map(|s| (s.manifest.id, s.mark)).collect();
+    let listed: Vec<_> = snapshots.iter().map(|s| (s.manifest.id, s.marks)).collect();
     if listed == *seen {
         return Ok(None);
     }
@@ -231,4 +228,26 @@ pub(super) fn count_nodes(totals: &SnapshotTotals) -> u64 {
 /// Describes a thread that did not start.
 pub(super) fn thread_error(purpose: &str, source: std::io::Error) -> RepoError {
     RepoError::Local { operation: "start the thread for", path: purpose.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::support::{Sandbox, directory};
+    use super::*;
+    use crate::format::snapshot::{Completeness, MarkState};
+
+    #[test]
+    fn the_views_follow_what_is_accepted() {
+        let sandbox = Sandbox::new();
+        let id = sandbox.commit_as(Completeness::Suspicious, "db", directory([])).id;
+        let mut seen = Vec::new();
+        let mut has_latest = || {
+            let views = load_views(&sandbox.repo, &mut seen).unwrap();
+            views.map(|views| views.root.nodes().contains_key(&Name::new(b"latest").unwrap()))
+        };
+        assert_eq!(has_latest(), Some(false));
+        assert_eq!(has_latest(), None, "nothing is new");
+        sandbox.repo.mark(id, MarkState::Accepted).unwrap();
+        assert_eq!(has_latest(), Some(true));
+    }
 }

@@ -76,11 +76,16 @@ impl Sandbox {
 
     /// Commits a snapshot of `root` for a source of the host `here`.
     pub(super) fn commit(&self, source: &str, root: Sketch) -> Manifest {
+        self.commit_as(Completeness::Complete, source, root)
+    }
+
+    /// Commits a snapshot that may be a suspicious one.
+    pub(super) fn commit_as(&self, completeness: Completeness, source: &str, root: Sketch) -> Manifest {
         let options = SessionOptions { threads: 1, ..SessionOptions::new(source) };
         let session = SessionWriter::open(&self.repo, options).unwrap();
         let Sketch::Directory(entries) = root else { panic!("a root is a directory") };
         let root = write_directory(&self.repo, &session, entries);
-        let draft = manifest(session.id(), "here", source, root);
+        let draft = Manifest { completeness, ..manifest(session.id(), "here", source, root) };
         session.commit(draft).unwrap().0
     }
 

@@ -199,14 +199,14 @@ fn component(text: &str) -> Name {
 mod tests {
     use super::super::support::manifest;
     use super::*;
-    use crate::format::snapshot::{Completeness, MarkState};
+    use crate::format::snapshot::{Completeness, MarkState, Marks};
     use crate::format::tree::TreeRef;
     use crate::id::ChunkId;
 
     fn snapshot(day: u8, host: &str, source: &str) -> Snapshot {
         let id = format!("202611{day:02}T053106Z-{day:02}23456789abcdef0123456789abcdef").parse().unwrap();
         let root = TreeRef { page: ChunkId::from_bytes([0; 32]), entries: 0, bytes: 0 };
-        Snapshot { manifest: manifest(id, host, source, root), mark: None }
+        Snapshot { manifest: manifest(id, host, source, root), marks: Marks::default() }
     }
 
     /// Returns all paths, with the targets of links.
@@ -290,7 +290,9 @@ mod tests {
         let expected = |day| Some(format!("latest -> snapshots/2026-11-{day}T05-31-06Z-{day}234567"));
         assert_eq!(latest(&[good.clone(), suspicious.clone()]), expected("01"));
         assert_eq!(latest(std::slice::from_ref(&suspicious)), None);
-        suspicious.mark = Some(MarkState::Accepted);
+        suspicious.marks.add(MarkState::Protected);
+        assert_eq!(latest(&[good.clone(), suspicious.clone()]), expected("01"));
+        suspicious.marks.add(MarkState::Accepted);
         assert_eq!(latest(&[good, suspicious]), expected("02"));
     }
 

@@ -1,5 +1,6 @@
 //! `yester ingest`: writes a backup of paths, of standard input, or of a command's output.
 
+mod dump;
 mod exclude;
 mod input;
 mod report;
@@ -34,6 +35,10 @@ taken: the store, yester's folders and mounts, and what the kernel makes up, as 
 The snapshot of a command is kept only if the command exits with 0 and wrote something. What cannot
 be read, vanishes or changes meanwhile is named, and the rest is kept: exit code 3. Nothing is kept
 if not one PATH can be read.
+
+Dumps of pg_dump, MySQL, SQLite and Redis are recognised, and so are tar, gzip and zstd. One that is
+cut short or damaged is kept as a suspicious snapshot, which is never `latest`: exit code 3. In a
+piped `pg_dump -Fc`, the offsets are filled in that pg_restore -j needs; --verbatim changes nothing.
 
 Examples:
   yester ingest / -x --exclude-caches --exclude '/var/tmp/*' --exclude '*.iso'
@@ -110,8 +115,9 @@ pub(super) fn run(context: &Context, args: IngestArgs) -> Result<(), CommandErro
     let stats = stats?;
     report::done(context, &stats)?;
     match stats.manifest.completeness {
-        Completeness::Complete | Completeness::Suspicious => Ok(()),
+        Completeness::Complete => Ok(()),
         Completeness::Partial => Err(report::partial(&stats)),
+        Completeness::Suspicious => Err(dump::suspicious(&stats)),
     }
 }
 
@@ -126,7 +132,12 @@ fn run_end(stats: &Result<IngestStats, IngestError>) -> RunEnd {
             snapshot: Some(stats.manifest.id),
             bytes: stats.manifest.totals.bytes,
             added_bytes: stats.session.added_bytes,
-            message: stats.failures.first().cloned().unwrap_or_default(),
+            message: match &stats.dump {
+                Some(found) if stats.manifest.completeness == Completeness::Suspicious => {
+                    dump::describe(found)
+                }
+                _ => stats.failures.first().cloned().unwrap_or_default(),
+            },
         },
         Err(error) => RunEnd {
             outcome: RunOutcome::Failed,

@@ -2,14 +2,17 @@
 
 use serde_json::{Value, json};
 
+use super::dump;
 use crate::cli::context::Context;
 use crate::cli::exit::{CommandError, ErrorKind};
 use crate::cli::output::{self, json_bytes};
 use crate::cli::process::peak_memory_bytes;
 use crate::cli::{human, snapshots};
+use crate::format::snapshot::Completeness;
 use crate::ops::ingest::exclude::ExcludedStats;
 use crate::ops::ingest::plan::IngestPlan;
 use crate::ops::ingest::{IngestOptions, IngestStats};
+use crate::repo::session::DeltaStats;
 
 /// Reports a backup that was made.
 pub(super) fn done(context: &Context, stats: &IngestStats) -> Result<(), CommandError> {
@@ -24,6 +27,8 @@ pub(super) fn done(context: &Context, stats: &IngestStats) -> Result<(), Command
     document.insert("elapsed_seconds".to_owned(), stats.elapsed.as_secs_f64().into());
     document.insert("peak_memory_bytes".to_owned(), peak_memory_bytes().into());
     document.insert("excluded".to_owned(), excluded_document(&stats.excluded));
+    document.insert("deltas".to_owned(), deltas_document(&stats.session.deltas));
+    document.insert("advice".to_owned(), dump::advice(stats).map(|lines| lines.join(" ")).into());
     document.insert("failures".to_owned(), stats.failures.clone().into());
     output::print_json(&document)
 }
@@ -110,6 +115,13 @@ fn summarise(context: &Context, stats: &IngestStats) {
         human::bytes(stats.session.added_bytes),
         human::bytes(stats.session.stored_bytes)
     ));
+    if let Some(text) = describe_deltas(&stats.session.deltas) {
+        context.tell(&format!("  {text}"));
+    }
+    // What is not whole is told by the error at the end.
+    if let Some(report) = stats.dump.as_ref().filter(|_| manifest.completeness != Completeness::Suspicious) {
+        context.tell(&format!("  {}", dump::describe(report)));
+    }
     tell_excluded(context, &stats.excluded);
     let memory =
         peak_memory_bytes().map(|bytes| format!(", peak memory {}", human::bytes(bytes))).unwrap_or_default();
@@ -118,6 +130,32 @@ fn summarise(context: &Context, stats: &IngestStats) {
         human::duration(stats.elapsed),
         human::rate(totals.bytes, stats.elapsed)
     ));
+    if let Some([cost, remedy]) = dump::advice(stats) {
+        context.tell(&format!("advice: {cost}"));
+        context.tell(&format!("        {remedy}"));
+    }
+}
+
+/// Returns what deltas saved in words; nothing where there are none.
+fn describe_deltas(deltas: &DeltaStats) -> Option<String> {
+    (deltas.frames > 0).then(|| {
+        format!(
+            "{} stored as {}: {} instead of about {}",
+            human::counted(deltas.frames, "frame"),
+            if deltas.frames == 1 { "a difference" } else { "differences" },
+            human::bytes(deltas.stored_bytes),
+            human::bytes(deltas.alone_bytes)
+        )
+    })
+}
+
+fn deltas_document(deltas: &DeltaStats) -> Value {
+    json!({
+        "frames": deltas.frames,
+        "bytes": deltas.plain_bytes,
+        "stored_bytes": deltas.stored_bytes,
+        "saved_bytes": deltas.alone_bytes.saturating_sub(deltas.stored_bytes),
+    })
 }
 
 /// Tells what failed, unless the log did so while it happened.
@@ -164,6 +202,27 @@ fn excluded_document(excluded: &ExcludedStats) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_deltas_saved_fits_a_line() {
+        assert_eq!(describe_deltas(&DeltaStats::default()), None);
+        let mut deltas = DeltaStats {
+            frames: 1204,
+            plain_bytes: 308_000_000,
+            stored_bytes: 1_200_000,
+            alone_bytes: 95_000_000,
+        };
+        let told = describe_deltas(&deltas).unwrap();
+        assert_eq!(told, "1,204 frames stored as differences: 1.20 MB instead of about 95.00 MB");
+        let expected = json!({
+            "frames": 1204, "bytes": 308_000_000, "stored_bytes": 1_200_000, "saved_bytes": 93_800_000,
+        });
+        assert_eq!(deltas_document(&deltas), expected);
+        deltas.frames = 1;
+        assert!(describe_deltas(&deltas).unwrap().starts_with("1 frame stored as a difference: "));
+        deltas.alone_bytes = 0;
+        assert_eq!(deltas_document(&deltas)["saved_bytes"], 0);
+    }
 
     #[test]
     fn what_was_left_out_fits_a_line() {

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::super::cbor;
 use super::*;
+use crate::crypto::hash::IdKeys;
 
 const BASE: FrameId = FrameId::from_bytes([0xba; 32]);
 const DELTA_OF_BASE: Encoding = Encoding::Delta { base: BASE };
@@ -221,15 +222,6 @@ proptest! {
     }
 
     #[test]
-    fn deltas_round_trip(
-        plain in prop::collection::vec(any::<u8>(), 1..2_000),
-        base in prop::collection::vec(any::<u8>(), 1..2_000),
-    ) {
-        let delta = encode_delta(&plain, &base).unwrap();
-        prop_assert_eq!(decode(DELTA_OF_BASE, &delta, plain.len(), Some(&base)).unwrap(), plain);
-    }
-
-    #[test]
     fn altered_frames_decode_without_a_panic(at: prop::sample::Index, flip in 1..=255_u8) {
         let plain = text(3_000);
         let (encoding, mut encoded) = encode(&plain, 3).unwrap();
@@ -250,5 +242,155 @@ proptest! {
     #[test]
     fn entries_round_trip(entry in entry(KINDS)) {
         prop_assert_eq!(decoded_entry(&encoded_entry(&entry)).unwrap(), entry);
+    }
+}
+
+/// What a base is made of.
+#[derive(Debug, Clone, Copy)]
+enum Material {
+    Noise,
+    Text,
+    OneByte,
+    /// Noise behind the first bytes of a zstd dictionary, which a base is not.
+    DictionaryMagic,
+}
+
+/// How a frame is made from its base.
+#[derive(Debug, Clone, Copy)]
+enum Kinship {
+    Unrelated,
+    Same,
+    Prefix,
+    Extension,
+    Edited,
+    Rotated,
+    Shuffled,
+    Repeated,
+}
+
+/// A base, a frame and another base of the same length, none byte of which is that of the first.
+#[derive(Debug, Clone)]
+struct Pair {
+    base: Vec<u8>,
+    plain: Vec<u8>,
+    other: Vec<u8>,
+}
+
+/// Any pair of frames of at most `length_max` bytes.
+fn pair(length_max: usize) -> impl Strategy<Value = Pair> {
+    let material = prop::sample::select(vec![
+        Material::Noise,
+        Material::Text,
+        Material::OneByte,
+        Material::DictionaryMagic,
+    ]);
+    let kinship = prop::sample::select(vec![
+        Kinship::Unrelated,
+        Kinship::Same,
+        Kinship::Prefix,
+        Kinship::Extension,
+        Kinship::Edited,
+        Kinship::Rotated,
+        Kinship::Shuffled,
+        Kinship::Repeated,
+    ]);
+    let length = prop_oneof![1 => Just(1), 1 => Just(length_max), 6 => 1..=length_max];
+    let edits = prop::collection::vec((any::<prop::sample::Index>(), 0..40_usize, 0..40_usize), 1..20);
+    (material, kinship, length, any::<u8>(), edits).prop_map(
+        move |(material, kinship, length, seed, edits)| {
+            let mut base = match material {
+                Material::Noise | Material::DictionaryMagic => noise(seed, length),
+                Material::Text => text(length),
+                Material::OneByte => vec![seed; length],
+            };
+            if let Material::DictionaryMagic = material {
+                let magic = [0x37, 0xa4, 0x30, 0xec];
+                base.splice(..length.min(4), magic.into_iter().take(length));
+            }
+            let mut plain = derived(&base, kinship, seed, &edits);
+            plain.truncate(length_max);
+            let other = base.iter().map(|byte| !byte).collect();
+            Pair { base, plain, other }
+        },
+    )
+}
+
+/// Makes a frame from its base; `edits` are places with the lengths of what goes and of what comes instead.
+fn derived(
+    base: &[u8],
+    kinship: Kinship,
+    seed: u8,
+    edits: &[(prop::sample::Index, usize, usize)],
+) -> Vec<u8> {
+    let mut plain = base.to_vec();
+    let place = edits[0].0.index(base.len());
+    match kinship {
+        Kinship::Unrelated => return noise(!seed, 1 + place),
+        Kinship::Same => {}
+        Kinship::Prefix => plain.truncate(1 + place),
+        Kinship::Extension => plain.extend(noise(!seed, 1 + place)),
+        Kinship::Edited => {
+            for (at, gone, new) in edits {
+                let at = at.index(plain.len());
+                let end = plain.len().min(at + gone);
+                plain.splice(at..end, noise(seed, *new));
+                plain.push(b'\n');
+            }
+        }
+        Kinship::Rotated => plain.rotate_left(place),
+        Kinship::Shuffled => {
+            let mut blocks: Vec<&[u8]> = base.chunks(1 + base.len() / 16).collect();
+            blocks.sort_by_key(|block| blake3::hash(block).to_hex());
+            plain = blocks.concat();
+        }
+        Kinship::Repeated => plain.extend_from_slice(&base[place..]),
+    }
+    plain
+}
+
+/// Holds a pair against what deltas promise: with its base a delta decodes to its frame, with another one at most to
+/// something whose chunks have other ids.
+fn holds(pair: &Pair, level: i32) -> Result<(), TestCaseError> {
+    let Pair { base, plain, other } = pair;
+    let mut encoder = FrameEncoder::new(level).unwrap();
+    let mut decoder = FrameDecoder::new().unwrap();
+    let (_, alone) = encoder.encode(plain).unwrap();
+    let delta = encoder.encode_delta(plain, base).unwrap();
+    let decoded = decoder.decode(DELTA_OF_BASE, &delta, plain.len(), Some(base)).unwrap();
+    prop_assert!(decoded == *plain, "another frame came back");
+
+    let keys = IdKeys::new(&[7; 32]);
+    let id = keys.chunk_id(ChunkKind::Data, plain);
+    for wrong in [other, &other[..1 + other.len() / 2].to_vec(), &noise(0, 1)] {
+        let Ok(decoded) = decoder.decode(DELTA_OF_BASE, &delta, plain.len(), Some(wrong)) else { continue };
+        prop_assert_eq!(decoded.len(), plain.len());
+        // Only a delta that takes nothing from its base does without it, and so gains nothing by it.
+        let has_its_id = keys.chunk_id(ChunkKind::Data, &decoded) == id;
+        prop_assert_eq!(has_its_id, decoded == *plain);
+        prop_assert!(
+            !has_its_id || delta.len() + 100 >= alone.len() / 2,
+            "a wrong base gave the right chunk"
+        );
+    }
+    let decoded = decoder.decode(DELTA_OF_BASE, &delta, plain.len(), Some(base)).unwrap();
+    prop_assert!(decoded == *plain, "the decoder remembers another base");
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn any_pair_round_trips_and_a_wrong_base_is_noticed(pair in pair(20_000), level in -2..6) {
+        holds(&pair, level)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4))]
+
+    #[test]
+    fn the_longest_pairs_round_trip_and_a_wrong_base_is_noticed(pair in pair(FRAME_MAX_BYTES)) {
+        holds(&pair, DELTA_LEVEL_MIN)?;
     }
 }

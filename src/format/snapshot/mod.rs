@@ -270,7 +270,7 @@ impl SessionMark {
     }
 }
 
-/// What a mark says of its snapshot.
+/// What a mark says of its snapshot, on one of three axes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MarkState {
     /// To be collected after the grace period.
@@ -285,7 +285,57 @@ pub enum MarkState {
     Accepted,
 }
 
-/// A mark of a snapshot, under `marks/<sid>.<n>`; the highest n counts.
+/// What all marks of a snapshot say together: on each axis, what the highest-numbered mark of that axis says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Marks {
+    /// It was forgotten, and not restored since. Ask [`Self::is_forgotten`] whether that counts.
+    pub forgotten: bool,
+    /// It was protected, and not unprotected since.
+    pub protected: bool,
+    /// It was accepted.
+    pub accepted: bool,
+}
+
+impl Marks {
+    /// Takes in what the mark with the next higher number says: it counts more than those before it on its axis, and
+    /// changes nothing on the others.
+    pub fn add(&mut self, state: MarkState) {
+        match state {
+            MarkState::Forgotten => self.forgotten = true,
+            MarkState::Restored => self.forgotten = false,
+            MarkState::Protected => self.protected = true,
+            MarkState::Unprotected => self.protected = false,
+            MarkState::Accepted => self.accepted = true,
+        }
+    }
+
+    /// Tells whether the snapshot is gone for those who list and may be collected: forgotten, and not protected.
+    ///
+    /// Two hosts may say both at once, and only keeping can be undone.
+    #[must_use]
+    pub fn is_forgotten(self) -> bool {
+        self.forgotten && !self.protected
+    }
+
+    /// Tells whether another mark of this state would change nothing.
+    #[must_use]
+    pub fn say(self, state: MarkState) -> bool {
+        let mut then = self;
+        then.add(state);
+        then == self
+    }
+}
+
+impl FromIterator<MarkState> for Marks {
+    /// Joins the states of all marks of a snapshot, that with the lowest number first.
+    fn from_iter<I: IntoIterator<Item = MarkState>>(states: I) -> Self {
+        let mut marks = Self::default();
+        states.into_iter().for_each(|state| marks.add(state));
+        marks
+    }
+}
+
+/// A mark of a snapshot, under `marks/<sid>.<n>`; the highest n of its axis counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mark {
     /// When, by the marker's clock.

@@ -109,7 +109,9 @@ fn the_json_of_a_manifest_is_frozen() {
         },
         "program": "yester 0.1.0",
     });
-    assert_eq!(value, expected);
+    assert_eq!(value, expected, "no field stands for a dump that there is not");
+    let SnapshotObject::Manifest(older) = opened(&full(), |_| {}).unwrap() else { unreachable!() };
+    assert_eq!(older.dump, None);
 }
 
 #[test]
@@ -210,6 +212,64 @@ fn unknown_fields_are_ignored_and_missing_ones_are_not() {
     }
 }
 
+fn dump(check: DumpCheck) -> Dump {
+    Dump {
+        formats: vec!["gzip".into(), "pg-sql".into()],
+        check,
+        reason: "why".into(),
+        compressed: true,
+        filled_offsets: 5,
+    }
+}
+
+#[test]
+fn what_is_known_of_a_dump_survives_and_its_json_is_frozen() {
+    for (check, name) in
+        [(DumpCheck::Whole, "whole"), (DumpCheck::Unchecked, "unchecked"), (DumpCheck::Broken, "broken")]
+    {
+        let with_dump = Manifest { dump: Some(dump(check)), ..manifest() };
+        let object = SnapshotObject::Manifest(Box::new(with_dump));
+        let value = serde_json::to_value(StoredSnapshot::from(&object)).unwrap();
+        let expected = json!({
+            "formats": ["gzip", "pg-sql"],
+            "check": name,
+            "reason": "why",
+            "compressed": true,
+            "filled_offsets": 5,
+        });
+        assert_eq!(value["dump"], expected);
+        let sealed = object.seal(sid(), &keys(), &full()).unwrap();
+        assert_eq!(SnapshotObject::open(sid(), &keys(), &sealed).unwrap().1, object);
+        // A later program may say more, and know more formats.
+        let later = opened(&full(), |manifest| {
+            manifest["dump"] = expected.clone();
+            manifest["dump"]["later"] = 1.into();
+        });
+        assert_eq!(later.unwrap(), object);
+    }
+}
+
+#[test]
+fn a_dump_that_breaks_the_rules_is_refused() {
+    let whole = json!({
+        "formats": ["later"], "check": "whole", "reason": "", "compressed": false, "filled_offsets": 0,
+    });
+    let with = |change: &dyn Fn(&mut Value)| {
+        opened(&full(), |manifest| {
+            manifest["dump"] = whole.clone();
+            change(&mut manifest["dump"]);
+        })
+    };
+    assert!(with(&|_| {}).is_ok());
+    for field in ["formats", "check", "reason", "compressed", "filled_offsets"] {
+        let removed = with(&|dump| drop(dump.as_object_mut().unwrap().remove(field).unwrap()));
+        assert!(is_malformed(&removed), "{field}");
+        assert!(is_malformed(&with(&|dump| dump[field] = json!({}))), "{field}");
+    }
+    assert!(is_malformed(&with(&|dump| dump["check"] = "perhaps".into())));
+    assert!(is_malformed(&with(&|dump| dump["filled_offsets"] = (-1).into())));
+}
+
 #[test]
 fn an_ingest_only_writer_speaks_for_its_own_host() {
     let own = writer(WriterClass::IngestOnly);
@@ -275,6 +335,34 @@ fn marks_survive_and_ingest_only_ones_can_only_protect() {
     }
 }
 
+/// Every sequence of up to four marks, against the rule itself: on each axis the highest-numbered mark counts.
+#[test]
+fn each_axis_follows_its_own_highest_mark() {
+    let mut sequences: Vec<Vec<MarkState>> = vec![Vec::new()];
+    for length in 1..=4 {
+        let shorter: Vec<_> = sequences.iter().filter(|found| found.len() == length - 1).cloned().collect();
+        for (sequence, (state, _)) in shorter.iter().flat_map(|found| STATES.map(|state| (found, state))) {
+            sequences.push(sequence.iter().copied().chain([state]).collect());
+        }
+    }
+    assert_eq!(sequences.len(), 1 + 5 + 25 + 125 + 625);
+    for sequence in sequences {
+        let highest = |axis: &[MarkState]| sequence.iter().rev().find(|state| axis.contains(state)).copied();
+        let expected = Marks {
+            forgotten: highest(&[MarkState::Forgotten, MarkState::Restored]) == Some(MarkState::Forgotten),
+            protected: highest(&[MarkState::Protected, MarkState::Unprotected]) == Some(MarkState::Protected),
+            accepted: highest(&[MarkState::Accepted]).is_some(),
+        };
+        let marks: Marks = sequence.iter().copied().collect();
+        assert_eq!(marks, expected, "{sequence:?}");
+        assert_eq!(marks.is_forgotten(), expected.forgotten && !expected.protected, "{sequence:?}");
+        for (state, _) in STATES {
+            let longer: Marks = sequence.iter().copied().chain([state]).collect();
+            assert_eq!(marks.say(state), longer == marks, "{sequence:?} {state:?}");
+        }
+    }
+}
+
 #[test]
 fn sizes_are_capped() {
     let long = vec![0; usize::try_from(SnapshotObject::MAX_BYTES).unwrap() + 1];
@@ -313,6 +401,7 @@ proptest! {
         root: ([u8; 32], u64, u64),
         packs in prop::collection::btree_set(any::<[u8; 32]>(), 0..5),
         totals: [u64; 7],
+        dump: Option<(Vec<String>, String, bool, u64)>,
         program: String,
     ) {
         let [files, directories, others, bytes, added_bytes, stored_bytes, failed_files] = totals;
@@ -329,6 +418,9 @@ proptest! {
             totals: SnapshotTotals {
                 files, directories, others, bytes, added_bytes, stored_bytes, failed_files,
             },
+            dump: dump.map(|(formats, reason, compressed, filled_offsets)| {
+                Dump { formats, check: DumpCheck::Unchecked, reason, compressed, filled_offsets }
+            }),
             program,
             ..manifest()
         };

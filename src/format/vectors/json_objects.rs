@@ -11,7 +11,7 @@ use crate::format::FormatError;
 use crate::format::config::{Config, Encryption};
 use crate::format::keys::{KeySlot, SlotKind};
 use crate::format::snapshot::{
-    Completeness, Manifest, Mark, MarkState, SessionMark, SnapshotObject, SnapshotTotals,
+    Completeness, Dump, DumpCheck, Manifest, Mark, MarkState, SessionMark, SnapshotObject, SnapshotTotals,
 };
 use crate::format::tree::{Attributes, Page, TreeRef};
 use crate::id::{PackId, SessionId, SlotId, StoreId};
@@ -115,9 +115,24 @@ fn root_of(slot: &KeySlot) -> Option<RootSecret> {
     root.filter(|_| slot.domain == domain)
 }
 
-/// Returns the frozen manifest: every field is used, also with bytes that are no text.
+/// Returns the first frozen manifest, which is older than the field `dump`.
 fn manifest() -> SnapshotObject {
-    SnapshotObject::Manifest(Box::new(Manifest {
+    SnapshotObject::Manifest(Box::new(manifest_with(None)))
+}
+
+fn manifest_with_dump() -> SnapshotObject {
+    SnapshotObject::Manifest(Box::new(manifest_with(Some(Dump {
+        formats: vec!["gzip".into(), "pg-custom".into(), "later".into()],
+        check: DumpCheck::Broken,
+        reason: "it ends before its \"end\"\n(ä)".into(),
+        compressed: true,
+        filled_offsets: u64::MAX,
+    }))))
+}
+
+/// Returns a manifest in which every other field is used, also with bytes that are no text.
+fn manifest_with(dump: Option<Dump>) -> Manifest {
+    Manifest {
         id: session(),
         time: time(),
         finished: "2026-11-21T05:33:00.000000001Z".parse().unwrap(),
@@ -139,9 +154,9 @@ fn manifest() -> SnapshotObject {
             stored_bytes: 6,
             failed_files: 7,
         },
-        dump: None,
+        dump,
         program: "yester 0.1.0".into(),
-    }))
+    }
 }
 
 /// Returns the attributes of the first entry of the frozen leaf page: every field is used, with spilled,
@@ -171,7 +186,7 @@ struct Sealed {
     open: fn(&DomainKeys, &[u8]) -> Result<Writer, FormatError>,
 }
 
-const SEALED: [Sealed; 4] = [
+const SEALED: [Sealed; 5] = [
     Sealed {
         name: "session-mark",
         seal: |keys| session_mark().seal(session(), PROGRESS_MARK, keys, &writer()),
@@ -186,6 +201,14 @@ const SEALED: [Sealed; 4] = [
         open: |keys, bytes| {
             let opened = SnapshotObject::open(session(), keys, bytes);
             opened.map(|(author, object)| expect(author, &object, &manifest()))
+        },
+    },
+    Sealed {
+        name: "manifest-with-dump",
+        seal: |keys| manifest_with_dump().seal(session(), keys, &writer()),
+        open: |keys, bytes| {
+            let opened = SnapshotObject::open(session(), keys, bytes);
+            opened.map(|(author, object)| expect(author, &object, &manifest_with_dump()))
         },
     },
     Sealed {

@@ -34,12 +34,12 @@ pub(super) fn take(
     let command = describe(argv);
     let mut running = Running::start(argv).map_err(|error| IngestError::Start(command.clone(), error))?;
     let mut output = running.child.stdout.take().ok_or(IngestError::Interrupted)?;
-    let taken = stream::read(repo, session, &mut output, progress);
+    let taken = stream::read(repo, session, &mut output, options, progress);
     drop(output);
     if running.interrupted() {
         return Err(IngestError::Interrupted);
     }
-    let (content, bytes) = taken.map_err(|error| match error {
+    let streamed = taken.map_err(|error| match error {
         ReadError::File(source) => IngestError::Read(format!("the output of {command}"), source),
         ReadError::Fatal(error) => error,
     })?;
@@ -51,8 +51,8 @@ pub(super) fn take(
     if !status.success() {
         return Err(IngestError::CommandFailed { command, status: describe_status(status) });
     }
-    stream::check_size(name, bytes, options)?;
-    stream::snapshot_of(repo, session, name, content, bytes)
+    stream::check_size(name, streamed.bytes(), options)?;
+    stream::snapshot_of(repo, session, name, streamed)
 }
 
 /// A command in a process group of its own, which ends when this is dropped or when we are told to end.

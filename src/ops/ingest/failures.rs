@@ -5,6 +5,7 @@ use std::io;
 use rustix::io::Errno;
 
 use super::IngestError;
+use crate::repo::RepoError;
 
 /// Failures beyond this number are counted and no longer told.
 const FAILURES_TOLD: usize = 10_000;
@@ -37,6 +38,12 @@ impl From<IngestError> for ReadError {
 /// only lose the next ones too.
 pub(super) fn out_of_files(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+impl From<RepoError> for ReadError {
+    fn from(error: RepoError) -> Self {
+        Self::Fatal(error.into())
+    }
 }
 
 /// What could not be read: the first ones in words, and their number.

@@ -16,6 +16,7 @@ use super::metadata::FileStat;
 use crate::chunker::Chunker;
 use crate::crypto::hash::ChunkKind;
 use crate::format::content::{Content, ContentBuilder, ContentItem};
+use crate::id::ChunkId;
 use crate::path::Name;
 use crate::repo::Repository;
 use crate::repo::session::SessionWriter;
@@ -144,7 +145,7 @@ fn has_hole(mut file: &File, length: u64) -> io::Result<bool> {
     Ok(hole < length)
 }
 
-/// Cuts streams into chunks, adds them to the session, and keeps the list of them.
+/// Stores streams and holes one behind the other as one content.
 pub(super) struct ContentWriter<'a> {
     repo: &'a Repository,
     session: &'a SessionWriter,
@@ -159,23 +160,9 @@ impl<'a> ContentWriter<'a> {
 
     /// Appends all that `reader` yields; returns the number of bytes.
     pub(super) fn append(&mut self, reader: &mut impl Read) -> Result<u64, ReadError> {
-        self.append_observed(reader, &mut |_| {})
-    }
-
-    /// Like [`Self::append`], telling `observe` of the bytes of each chunk.
-    pub(super) fn append_observed(
-        &mut self,
-        reader: &mut impl Read,
-        observe: &mut dyn FnMut(u64),
-    ) -> Result<u64, ReadError> {
         let before = self.bytes;
-        let mut chunker = Chunker::new(reader, Arc::clone(self.repo.chunker()));
-        while let Some(plain) = chunker.next_chunk()? {
-            let id = self.session.add(ChunkKind::Data, &plain).map_err(IngestError::from)?;
-            let length = u32::try_from(plain.len()).unwrap_or(u32::MAX);
-            self.push(ContentItem::Data(id, length))?;
-            observe(u64::from(length));
-        }
+        let (repo, session) = (self.repo, self.session);
+        store_chunks(repo, session, reader, &mut |id, length| self.push(ContentItem::Data(id, length)))?;
         Ok(self.bytes - before)
     }
 
@@ -191,7 +178,8 @@ impl<'a> ContentWriter<'a> {
         Ok((content, self.bytes))
     }
 
-    fn push(&mut self, item: ContentItem) -> Result<(), ReadError> {
+    /// Appends a piece that is stored already.
+    pub(super) fn push(&mut self, item: ContentItem) -> Result<(), ReadError> {
         let session = self.session;
         self.builder.push(item, &mut |node| add_node(session, &node))?;
         self.bytes += item.length();
@@ -199,7 +187,22 @@ impl<'a> ContentWriter<'a> {
     }
 }
 
-fn add_node(session: &SessionWriter, node: &[u8]) -> Result<crate::id::ChunkId, IngestError> {
+/// Cuts all that `reader` yields into chunks, adds them to the session, and tells `take` of each with its length.
+pub(super) fn store_chunks(
+    repo: &Repository,
+    session: &SessionWriter,
+    reader: &mut impl Read,
+    take: &mut dyn FnMut(ChunkId, u32) -> Result<(), ReadError>,
+) -> Result<(), ReadError> {
+    let mut chunker = Chunker::new(reader, Arc::clone(repo.chunker()));
+    while let Some(plain) = chunker.next_chunk()? {
+        let id = session.add(ChunkKind::Data, &plain).map_err(IngestError::from)?;
+        take(id, u32::try_from(plain.len()).unwrap_or(u32::MAX))?;
+    }
+    Ok(())
+}
+
+fn add_node(session: &SessionWriter, node: &[u8]) -> Result<ChunkId, IngestError> {
     Ok(session.add(ChunkKind::List, node)?)
 }
 

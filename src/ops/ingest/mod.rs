@@ -31,14 +31,15 @@ use rustix::fs::{Mode, OFlags};
 
 use exclude::{ExcludeOptions, ExcludedStats, ListMounts};
 
-use crate::dump::Treatment;
+use crate::dump::{DumpReport, Treatment};
 use crate::format::FormatError;
-use crate::format::snapshot::{Completeness, Dump, Manifest, SnapshotTotals};
+use crate::format::snapshot::{Completeness, Manifest, SnapshotTotals};
 use crate::format::tree::{Attributes, TreeRef};
 use crate::path::Name;
 use crate::progress::Progress;
 use crate::repo::session::{Deltas, SessionOptions, SessionStats, SessionWriter};
 use crate::repo::{RepoError, Repository};
+use stream::verdict::TakenDump;
 
 /// What is backed up.
 pub enum Input {
@@ -101,6 +102,8 @@ pub struct IngestStats {
     pub failed: u64,
     /// What was left out on purpose.
     pub excluded: ExcludedStats,
+    /// What was found out about a stream or the output of a command; nothing for file trees.
+    pub dump: Option<DumpReport>,
     /// Time from the first look at the source to the commit.
     pub elapsed: Duration,
 }
@@ -140,6 +143,17 @@ pub enum IngestError {
         /// What was expected at least.
         min_bytes: u64,
     },
+    /// A dump that came whole, and whose head was completed, does not look like it where it is stored.
+    #[error("{name} was stored, but does not read back as the dump that came: {why}; no snapshot was made")]
+    ReadBack {
+        /// The file's name in the snapshot.
+        name: String,
+        /// What does not fit.
+        why: String,
+    },
+    /// What was stored cannot be read back.
+    #[error("{0} was stored, but cannot be read back; no snapshot was made")]
+    Unreadable(String, #[source] RepoError),
     /// So many files are open at once that no more can be.
     #[error("cannot read {path}: no more files can be opened")]
     OpenFiles {
@@ -162,7 +176,8 @@ pub enum IngestError {
 /// Writes one backup and commits it as a snapshot.
 ///
 /// Files that cannot be read, or that change meanwhile, are named in the statistics and make the snapshot
-/// partial; everything else that goes wrong is an error, and then nothing is committed.
+/// partial; a stream that is recognised and not whole makes it suspicious. Everything else that goes wrong is an
+/// error, and then nothing is committed.
 ///
 /// # Errors
 /// See [`IngestError`]. What was written so far stays usable for the next ingest.
@@ -187,7 +202,7 @@ pub fn ingest(
         ..SessionOptions::new(&options.source)
     };
     let finish = |session: SessionWriter, taken: Result<Taken, IngestError>| match taken {
-        Ok(taken) => commit(session, taken, options, time, argv.clone(), started),
+        Ok(taken) => commit(repo, session, taken, options, time, argv.clone(), started),
         Err(error) => Err(end_after(session, error)),
     };
     match input {
@@ -233,7 +248,8 @@ struct Taken {
     totals: SnapshotTotals,
     failures: failures::Failures,
     excluded: ExcludedStats,
-    dump: Option<Dump>,
+    /// What was found out about a stream.
+    dump: Option<TakenDump>,
 }
 
 /// Opens `/`, and makes sure of what the walk needs.
@@ -255,13 +271,14 @@ fn end_after(session: SessionWriter, error: IngestError) -> IngestError {
 
 /// Mends a damaged index for the next ingest, since a stream cannot be read again.
 fn mend_for_next(repo: &Repository, error: &IngestError) {
-    if let IngestError::Repo(cause) = error {
+    if let IngestError::Repo(cause) | IngestError::Unreadable(_, cause) = error {
         // Should this fail, too, the first error says more.
         let _ = repo.mend(cause);
     }
 }
 
 fn commit(
+    repo: &Repository,
     session: SessionWriter,
     taken: Taken,
     options: &IngestOptions,
@@ -272,6 +289,11 @@ fn commit(
     let mut tags = options.tags.clone();
     tags.sort();
     tags.dedup();
+    let completeness = match &taken.dump {
+        Some(dump) => dump.completeness(),
+        None if taken.failures.count == 0 => Completeness::Complete,
+        None => Completeness::Partial,
+    };
     let manifest = Manifest {
         id: session.id(),
         time,
@@ -281,21 +303,26 @@ fn commit(
         tags,
         paths: taken.paths,
         command,
-        completeness: if taken.failures.count == 0 { Completeness::Complete } else { Completeness::Partial },
+        completeness,
         root_attributes: taken.root_attributes,
         root: taken.root,
         tree_packs: Vec::new(),
         totals: taken.totals,
-        dump: taken.dump,
+        dump: taken.dump.as_ref().map(TakenDump::stored),
         program: concat!("yester ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
-    let (manifest, session) = session.commit(manifest)?;
+    let settled = session.settle()?;
+    if let Some(dump) = &taken.dump {
+        dump.check_stored(repo)?;
+    }
+    let (manifest, session) = settled.commit(manifest)?;
     Ok(IngestStats {
         manifest,
         session,
         failures: taken.failures.told,
         failed: taken.failures.count,
         excluded: taken.excluded,
+        dump: taken.dump.map(|dump| dump.report),
         elapsed: started.elapsed(),
     })
 }

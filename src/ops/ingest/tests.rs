@@ -1,5 +1,7 @@
 //! Ingests of real files into a store in memory, read back through the repository.
 
+mod streams;
+
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

@@ -8,7 +8,7 @@ use crate::chunker::ChunkerParams;
 use crate::crypto::hash::ChunkKind;
 use crate::crypto::slot::{Credential, FileKey};
 use crate::format::content::{ContentBuilder, ContentItem, ListNode};
-use crate::format::snapshot::{Completeness, Manifest, SnapshotTotals};
+use crate::format::snapshot::{Completeness, Manifest, Marks, SnapshotTotals};
 use crate::format::tree::{
     Attributes, Device, Entry, EntryKind, LinkGroup, Page, Time, TreeBuilder, TreeRef, Value, Xattr,
 };
@@ -94,7 +94,7 @@ impl Fixture {
         };
         let (manifest, _) = session.commit(manifest).unwrap();
         self.repo.refresh().unwrap();
-        Snapshot { manifest, mark: None }
+        Snapshot { manifest, marks: Marks::default() }
     }
 
     /// Returns the keys of all objects under `prefix`.

@@ -9,7 +9,7 @@ use crate::format::FormatError;
 use crate::format::config::Config;
 use crate::format::index_object::IndexObject;
 use crate::format::keys::KeySlot;
-use crate::format::snapshot::{Manifest, Mark, MarkState, SessionMark, SnapshotObject};
+use crate::format::snapshot::{Manifest, Mark, MarkState, Marks, SessionMark, SnapshotObject};
 use crate::id::{SlotId, SnapshotId};
 use crate::progress::{Event, error_chain};
 use crate::repo::RepoError;
@@ -24,7 +24,7 @@ const PREFIXES: [Prefix; 6] =
 #[derive(Default)]
 struct Opened {
     manifests: Mutex<BTreeMap<SnapshotId, Manifest>>,
-    marks: Mutex<BTreeMap<SnapshotId, (u32, MarkState)>>,
+    marks: Mutex<BTreeMap<SnapshotId, BTreeMap<u32, MarkState>>>,
     slots: Mutex<BTreeMap<SlotId, BTreeMap<u8, KeySlot>>>,
 }
 
@@ -38,7 +38,10 @@ pub(super) fn verify(run: &Run<'_>) -> Result<Vec<Manifest>, VerifyError> {
     parallel::for_each(run.threads, listed, |object| verify_object(run, &opened, &object))?;
     compare_slots(run, opened.slots.into_inner().unwrap_or_else(PoisonError::into_inner));
     let marks = opened.marks.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let is_forgotten = |id: &SnapshotId| matches!(marks.get(id), Some((_, MarkState::Forgotten)));
+    let is_forgotten = |id: &SnapshotId| {
+        let states = marks.get(id).into_iter().flat_map(BTreeMap::values);
+        states.copied().collect::<Marks>().is_forgotten()
+    };
     let manifests = opened.manifests.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(manifests.into_iter().filter(|(id, _)| !is_forgotten(id)).map(|(_, manifest)| manifest).collect())
 }
@@ -112,10 +115,7 @@ fn open(run: &Run<'_>, opened: &Opened, key: &ObjectKey, bytes: &[u8]) -> Result
     } else if let Some((snapshot, number)) = key.as_mark() {
         let (_, mark) = Mark::open(snapshot, number, keys, bytes)?;
         let mut marks = opened.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        let highest = marks.entry(snapshot).or_insert((number, mark.state));
-        if highest.0 < number {
-            *highest = (number, mark.state);
-        }
+        marks.entry(snapshot).or_default().insert(number, mark.state);
     } else {
         return Ok(Known::No);
     }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::crypto::hash::ChunkKind;
 use crate::format::content::Content;
+use crate::format::snapshot::MarkState;
 use crate::format::tree::{Entry, EntryKind, Page, PageRef, TreeRef};
 use crate::journal::PackState;
 use crate::ops::restore::fixture::{Fixture, Maker, entry, every_kind, noise, path};
@@ -50,6 +51,19 @@ fn a_host_that_knows_nothing_yet_finds_a_sound_snapshot_sound() {
     let stats = verify(&fixture.repo, Scope::Snapshot(&snapshot), &OPTIONS, &Silent).unwrap();
     assert_eq!(stats.damaged, []);
     assert!(stats.chunks > 0, "{stats:?}");
+}
+
+#[test]
+fn a_forgotten_snapshot_is_passed_over_unless_it_is_protected() {
+    use MarkState::{Accepted, Forgotten, Protected, Restored, Unprotected};
+
+    let fixture = Fixture::new();
+    let id = fixture.commit(|maker| vec![maker.file("file", b"content")]).manifest.id;
+    for (state, walked) in [(Forgotten, 0), (Accepted, 0), (Protected, 1), (Unprotected, 0), (Restored, 1)] {
+        fixture.repo.mark(id, state).unwrap();
+        let stats = verify_whole(&fixture);
+        assert_eq!((stats.snapshots, stats.damaged), (walked, vec![]), "{state:?}");
+    }
 }
 
 #[test]

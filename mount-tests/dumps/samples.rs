@@ -1,0 +1,141 @@
+//! One dump of each format that is recognised, made by the program that people make it with.
+
+use std::fs;
+use std::process::Command;
+
+use super::{feed, make_shop, output_of};
+use crate::harness::{Lab, Process, eventually, noise, succeed};
+use crate::postgres::Postgres;
+
+/// A whole dump.
+pub(super) struct Sample {
+    pub(super) name: &'static str,
+    /// What it is to be recognised as, outermost first.
+    pub(super) formats: &'static [&'static str],
+    pub(super) bytes: Vec<u8>,
+    /// So many bytes are needed: without the rest, nothing is lost.
+    pub(super) needed: usize,
+}
+
+impl Sample {
+    fn new(name: &'static str, formats: &'static [&'static str], bytes: Vec<u8>) -> Self {
+        let needed = bytes.len();
+        Self { name, formats, bytes, needed }
+    }
+
+    /// A text needs no line feeds at its end.
+    fn text(name: &'static str, formats: &'static [&'static str], bytes: Vec<u8>) -> Self {
+        let needed = bytes.trim_ascii_end().len();
+        Self { name, formats, bytes, needed }
+    }
+
+    /// A tar archive ends with two blocks of zeros; others may follow, up to a whole record.
+    fn tar(name: &'static str, bytes: Vec<u8>) -> Self {
+        let zeros = bytes.iter().rev().take_while(|byte| **byte == 0).count();
+        let needed = (bytes.len() - zeros).next_multiple_of(512) + 1024;
+        Self { name, formats: &["tar"], bytes, needed }
+    }
+}
+
+/// Returns what the programs of a release write.
+pub(super) fn of_postgres(postgres: &Postgres) -> Vec<Sample> {
+    make_shop(postgres, 1000);
+    let dump = |options: &[&str]| output_of(postgres.client("pg_dump").args(options).arg("shop"));
+    vec![
+        Sample::new("pg_dump -Fc -Z0", &["pg-custom"], dump(&["-Fc", "-Z0"])),
+        Sample::new("pg_dump -Fc", &["pg-custom"], dump(&["-Fc"])),
+        Sample::tar("pg_dump -Ft", dump(&["-Ft"])),
+        Sample::text("pg_dump", &["pg-sql"], dump(&[])),
+        Sample::text("pg_dumpall", &["pg-sql"], output_of(&mut postgres.client("pg_dumpall"))),
+    ]
+}
+
+/// Returns what programs make that need no PostgreSQL.
+pub(super) fn of_others(lab: &Lab) -> Vec<Sample> {
+    let sql = sqlite();
+    let packed = |program: &str| feed(Command::new(program).arg("-c"), &sql).stdout;
+    let mut samples = vec![
+        Sample::new("gzip", &["gzip", "sqlite-sql"], packed("gzip")),
+        Sample::new("zstd", &["zstd", "sqlite-sql"], packed("zstd")),
+        Sample::tar("GNU tar", tar(lab)),
+        mysql(),
+    ];
+    samples.extend(redis(lab));
+    samples.push(Sample::text("sqlite3 .dump", &["sqlite-sql"], sql));
+    samples
+}
+
+/// What `.dump` of SQLite's shell says of a small database.
+pub(super) fn sqlite() -> Vec<u8> {
+    let script = "CREATE TABLE notes (id INTEGER PRIMARY KEY, text);
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
+            INSERT INTO notes SELECT i, 'COMMIT; ' || i * i FROM n;
+        CREATE INDEX by_text ON notes (text);
+        \n.dump\n";
+    feed(Command::new("sqlite3").arg(":memory:"), script.as_bytes()).stdout
+}
+
+/// What GNU tar writes of a few files; the last one ends with no zeros.
+fn tar(lab: &Lab) -> Vec<u8> {
+    let folder = lab.path("tree");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("noise"), noise(3, 40_000)).unwrap();
+    fs::write(folder.join("blank"), vec![0; 30_000]).unwrap();
+    fs::write(folder.join("n".repeat(150)), "a long name").unwrap();
+    fs::write(folder.join("empty"), "").unwrap();
+    output_of(Command::new("tar").args(["--sort=name", "-cf", "-", "tree"]).current_dir(lab.path("")))
+}
+
+/// Returns what a Redis server saves, and what it sends to a client.
+fn redis(lab: &Lab) -> [Sample; 2] {
+    let folder = lab.path("redis");
+    fs::create_dir(&folder).unwrap();
+    let socket = folder.join("socket");
+    let mut server = Command::new("redis-server");
+    server.args(["--port", "0", "--save", "", "--unixsocket"]).arg(&socket).arg("--dir").arg(&folder);
+    let server = Process::start(&mut server);
+    let client = || {
+        let mut command = Command::new("redis-cli");
+        command.arg("-s").arg(&socket);
+        command
+    };
+    eventually("Redis answers", || client().arg("ping").output().unwrap().stdout.starts_with(b"PONG"));
+    let fill = "for i = 1, 1000 do
+            redis.call('set', 'key' .. i, 'value ' .. i * i)
+            redis.call('hset', 'hash', i, i * i)
+            redis.call('zadd', 'sorted', i, 'member' .. i)
+            redis.call('rpush', 'list', i)
+        end
+        redis.call('set', 'long', string.rep('the same again ', 1000))";
+    succeed(client().args(["eval", fill, "0"]));
+    let sent = output_of(client().args(["--rdb", "-"]));
+    succeed(client().arg("save"));
+    drop(server);
+    let saved = fs::read(folder.join("dump.rdb")).unwrap();
+    let mut sent = Sample::new("redis-cli --rdb -", &["rdb"], sent);
+    // Behind what a server sends without a file of its own, the client leaves the 40 characters that ended it.
+    sent.needed -= if sent.bytes[sent.needed - 40..].iter().all(u8::is_ascii_hexdigit) { 40 } else { 0 };
+    [Sample::new("redis-server's SAVE", &["rdb"], saved), sent]
+}
+
+/// No server wrote this one: it is a stand-in, with the first and last lines as mariadb-dump 10.11 writes them.
+fn mysql() -> Sample {
+    let mut text = String::from(
+        "/*M!999999\\- enable the sandbox mode */ \n\
+         -- MariaDB dump 10.19  Distrib 10.11.14-MariaDB, for debian-linux-gnu (x86_64)\n\
+         --\n\
+         -- Host: localhost    Database: shop\n\
+         -- ------------------------------------------------------\n\
+         -- Server version\t10.11.14-MariaDB-0+deb12u2\n\
+         \n\
+         /*!40101 SET @OLD_CHARACTER_SET_CLIENT=@@CHARACTER_SET_CLIENT */;\n\
+         CREATE TABLE `orders` (`id` int(11) NOT NULL, `note` text);\n",
+    );
+    for number in 0..3000 {
+        text += &format!("INSERT INTO `orders` VALUES ({number},'-- Dump completed {}');\n", number * number);
+    }
+    text += "/*!40111 SET SQL_NOTES=@OLD_SQL_NOTES */;\n\n-- Dump completed";
+    let needed = text.len();
+    text += " on 2026-11-21 12:00:00\n";
+    Sample { name: "mariadb-dump", formats: &["mysql-sql"], bytes: text.into_bytes(), needed }
+}

@@ -1,0 +1,82 @@
+//! `yester accept`: accepts suspicious snapshots as good.
+
+use clap::Args;
+use serde_json::{Map, Value};
+
+use super::context::Context;
+use super::exit::CommandError;
+use super::snapshots::{full_document, state};
+use super::{human, output};
+use crate::ops::accept::{Acceptance, accept};
+use crate::path::escape;
+use crate::repo::snapshots::Snapshot;
+
+/// Accept suspicious snapshots as good
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A snapshot is suspicious if it holds a dump that failed the check of its format: one that is cut
+short or damaged. It is kept, and its id reads it as it is, but `latest` never means it before it is
+accepted. Restore it somewhere first, and look.
+
+One that was accepted before, or is not suspicious, is named and left as it is: exit code 0.
+
+Examples:
+  yester snapshots --source shop
+  yester accept 3fa92c11")]
+pub(super) struct AcceptArgs {
+    /// The snapshots: the beginning of an id, a time, or the name in a mount
+    #[arg(value_name = "SNAP", required = true)]
+    snapshots: Vec<String>,
+}
+
+/// Accepts the snapshots, once all their names are found to mean one.
+pub(super) fn run(context: &Context, args: &AcceptArgs) -> Result<(), CommandError> {
+    if let Some(name) = args.snapshots.iter().find(|name| *name == "latest" || name.starts_with("latest:")) {
+        return Err(CommandError::usage(format!("{name} never means a snapshot that is to be accepted"))
+            .hint("`yester snapshots` shows which are suspicious: give the beginning of an id"));
+    }
+    let repo = context.open()?;
+    let mut snapshots = Vec::new();
+    for name in &args.snapshots {
+        snapshots.push(repo.find_snapshot(name)?);
+    }
+    let mut documents = Vec::new();
+    for snapshot in &mut snapshots {
+        let outcome = accept(&repo, snapshot)?;
+        context.tell(&line(snapshot, outcome));
+        documents.push(document(snapshot, outcome));
+    }
+    if context.json() { output::print_json(&documents) } else { Ok(()) }
+}
+
+fn line(snapshot: &Snapshot, outcome: Acceptance) -> String {
+    let manifest = &snapshot.manifest;
+    let name =
+        format!("snapshot {} of {}, {}", manifest.id.short(), manifest.source, human::time(manifest.time));
+    match outcome {
+        Acceptance::Accepted => {
+            let reason = manifest.dump.as_ref().map_or("", |dump| dump.reason.as_str());
+            let known = if reason.is_empty() {
+                String::new()
+            } else {
+                format!("; its check said: {}", escape(reason.as_bytes()))
+            };
+            format!("accepted {name}{known}")
+        }
+        Acceptance::AcceptedBefore => format!("{name}, was accepted before"),
+        Acceptance::NotSuspicious => {
+            format!("{name}, is {}: there is nothing to accept", state(manifest.completeness))
+        }
+    }
+}
+
+fn document(snapshot: &Snapshot, outcome: Acceptance) -> Map<String, Value> {
+    let outcome = match outcome {
+        Acceptance::Accepted => "accepted",
+        Acceptance::AcceptedBefore => "accepted_before",
+        Acceptance::NotSuspicious => "not_suspicious",
+    };
+    let mut document = full_document(snapshot);
+    document.insert("outcome".to_owned(), outcome.into());
+    document
+}
