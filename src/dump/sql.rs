@@ -188,3 +188,20 @@ pub(super) fn end_of_sqlite(line: &[u8]) -> Verdict {
         if failed { "sqlite3 met errors while it dumped" } else { "it ends without its final COMMIT" };
     Verdict::Broken(reason.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endless_lines_take_bounded_memory() {
+        let mut sql = PgSqlCheck::new();
+        let mut tail = TailCheck::new(end_of_mysql);
+        for _ in 0..100 {
+            sql.feed(&[b'x'; 100_000]);
+            tail.feed(&[b'x'; 100_000]);
+        }
+        assert!(sql.line.capacity() <= 2 * LINE_KEPT_BYTES);
+        assert!(tail.tail.capacity() <= 2 * TAIL_BYTES);
+    }
+}

@@ -273,3 +273,39 @@ fn number(field: &[u8]) -> Option<u64> {
 fn padded(size: u64) -> u64 {
     size.checked_next_multiple_of(BLOCK_BYTES as u64).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_any_length_take_bounded_memory() {
+        let mut records = Records::new(u64::MAX);
+        records.feed(b"99999999999999999999999 path=");
+        for _ in 0..100 {
+            records.feed(&[b'x'; 100_000]);
+        }
+        assert!(records.beginning.capacity() <= 2 * Records::BEGINNING_BYTES);
+        assert_eq!(records.size, None);
+    }
+
+    #[test]
+    fn records_are_read_whatever_pieces_they_come_in() {
+        let bytes = b"19 path=size=123456\n20 size=12345678901\n11 mtime=1\n";
+        for length in 1..bytes.len() {
+            let mut records = Records::new(bytes.len() as u64);
+            bytes.chunks(length).for_each(|piece| records.feed(piece));
+            assert_eq!(records.size, Some(12_345_678_901));
+        }
+    }
+
+    #[test]
+    fn numbers_are_octal_or_binary() {
+        assert_eq!(number(b"00000000017\0"), Some(15));
+        assert_eq!(number(b"  17 \0  "), Some(15));
+        assert_eq!(number(&[0x80, 0, 1, 0]), Some(256));
+        assert_eq!(number(&[0xff; 12]), None);
+        assert_eq!(number(&[0x80, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), None);
+        assert_eq!(number(b"00000000018\0"), None);
+    }
+}

@@ -242,3 +242,261 @@ fn mutations_are_judged_without_a_panic() {
         }
     }
 }
+
+#[test]
+fn sql_dumps_may_follow_each_other() {
+    let old = without_restrict(POSTGRES_SQL);
+    assert_eq!(report(&old), whole(&[DumpFormat::PgSql], false));
+    let globals = [
+        &b"--\n-- PostgreSQL database cluster dump\n--\n\nSET x = on;\n\n--\n"[..],
+        b"-- PostgreSQL database cluster dump complete\n--\n\n",
+    ]
+    .concat();
+    for second in [POSTGRES_SQL, &old, CLUSTER_SQL] {
+        let both = [&globals, second].concat();
+        assert_eq!(report(&both), whole(&[DumpFormat::PgSql], false));
+        assert_eq!(report(&both[..globals.len()]).verdict, Verdict::Whole);
+        for length in globals.len() + 1..both.len() {
+            let fooled = second == old && report(&both[..length]).verdict == Verdict::Whole;
+            // Before \restrict, a function that holds the closing comment looked like the end.
+            let within_function = both[..length].ends_with(b"complete\n--\n\n");
+            assert!(!fooled || within_function, "{length} bytes are whole");
+        }
+    }
+    assert_eq!(reason(&[POSTGRES_SQL, b"VACUUM;\n"].concat()), "something else follows its closing comment");
+    assert_eq!(report(&[POSTGRES_SQL, b"-- by nightly.sh\n"].concat()).verdict, Verdict::Whole);
+}
+
+#[test]
+fn lines_of_data_are_no_comments() {
+    let closing = "--\n-- PostgreSQL database dump complete\n--\n\n";
+    let opening = "--\n-- PostgreSQL database dump\n--\n\nCOPY public.t (\"a b\") FROM stdin;\n";
+    assert_eq!(reason(format!("{opening}{closing}").as_bytes()), "it ends amid the data of a table");
+    assert_eq!(report(format!("{opening}{closing}\\.\n\n{closing}").as_bytes()).verdict, Verdict::Whole);
+    let wide: Vec<_> = (0..1600).map(|n| format!("\"{}{n}\"", "c".repeat(59))).collect();
+    let opening = opening.replace("\"a b\"", &wide.join(", "));
+    assert_eq!(reason(format!("{opening}{closing}").as_bytes()), "it ends amid the data of a table");
+}
+
+#[test]
+fn a_dump_within_a_value_opens_nothing() {
+    let value = "INSERT INTO t VALUES ('\n-- PostgreSQL database cluster dump\n\\restrict b\n');\n";
+    let closing = "--\n-- PostgreSQL database dump complete\n--\n\n\\unrestrict a\n\n";
+    let dump = format!("--\n-- PostgreSQL database dump\n--\n\n\\restrict a\n\n{value}{closing}");
+    assert_eq!(report(dump.as_bytes()).verdict, Verdict::Whole);
+    assert!(matches!(
+        report(dump.replace("unrestrict a", "unrestrict b").as_bytes()).verdict,
+        Verdict::Broken(_)
+    ));
+}
+
+#[test]
+fn the_last_lines_of_other_sql_dumps_count() {
+    let undated = [&MARIADB_SQL[..MARIADB_SQL.len() - " on 2026-11-21 12:07:37\n".len()], b"\n"].concat();
+    assert!(undated.ends_with(b"\n-- Dump completed\n"));
+    assert_eq!(report(&undated).verdict, Verdict::Whole);
+    let mysql = b"-- MySQL dump 10.13  Distrib 8.0.40, for Linux (x86_64)\n--\n";
+    assert_eq!(reason(mysql), "it ends without mysqldump's closing comment, -- Dump completed");
+    assert_eq!(report(&[&mysql[..], b"-- Dump completed on 2026-11-21\n"].concat()).verdict, Verdict::Whole);
+    let failed = [&SQLITE_SQL[..SQLITE_SQL.len() - 8], b"ROLLBACK; -- due to errors\n"].concat();
+    assert_eq!(reason(&failed), "sqlite3 met errors while it dumped");
+    assert_eq!(reason(&SQLITE_SQL[..SQLITE_SQL.len() - 9]), "it ends without its final COMMIT");
+}
+
+#[test]
+fn redis_files_need_their_checksum() {
+    let mut unsummed = REDIS_RDB.to_vec();
+    let end = unsummed.len();
+    unsummed[end - 8..].fill(0);
+    let unchecked = Verdict::Unchecked("it has no checksum (rdbchecksum no)".to_owned());
+    assert_eq!(report(&unsummed).verdict, unchecked);
+    assert!(matches!(report(&unsummed[..end - 1]).verdict, Verdict::Broken(_)));
+    assert_eq!(reason(&REDIS_RDB[..100]), "it is cut short");
+    let mut damaged = REDIS_RDB.to_vec();
+    damaged[100] ^= 1;
+    assert_eq!(reason(&damaged), "its checksum does not match its content");
+    assert_eq!(
+        report(b"REDIS0003\xfe\0\xff").verdict,
+        Verdict::Unchecked("its version, 3, has no checksum".to_owned())
+    );
+    assert_eq!(reason(b"REDIS"), "it is cut short within its header");
+    let file = REDIS_PIPED_RDB.len() - 40;
+    for length in 9..REDIS_PIPED_RDB.len() {
+        let is_whole = report(&REDIS_PIPED_RDB[..length]).verdict == Verdict::Whole;
+        assert_eq!(is_whole, length == file, "{length}");
+    }
+}
+
+#[test]
+fn compressed_streams_need_their_own_end_and_a_whole_content() {
+    let packed = gzip(POSTGRES_SQL);
+    assert_eq!(reason(&packed[..packed.len() - 1]), "its gzip stream is cut short");
+    assert_eq!(report(&[&packed[..], &[0; 1000]].concat()).verdict, Verdict::Whole);
+    assert_eq!(reason(&[&packed[..], &[0, 1]].concat()), "something else follows its gzip stream");
+    assert_eq!(reason(&[&packed[..], b"x"].concat()), "something else follows its gzip stream");
+    for at in packed.len() - 8..packed.len() {
+        let mut damaged = packed.clone();
+        damaged[at] ^= 1;
+        assert_eq!(reason(&damaged), "its gzip stream is damaged", "byte {at}");
+    }
+    for pack in [gzip, zstd] {
+        let half = pack(&POSTGRES_SQL[..600]);
+        assert_eq!(reason(&half), "it ends without pg_dump's closing comment");
+        let message = pack(b"pg_dump: error: connection to server failed\n");
+        assert_eq!(
+            reason(&message),
+            "it is an error message, not a dump: pg_dump: error: connection to server failed"
+        );
+        assert!(reason(&pack(b"")).ends_with("stream holds nothing"));
+        let twice = report(&pack(&gzip(b"a")));
+        assert_eq!(twice.formats.len(), 2);
+        assert!(matches!(twice.verdict, Verdict::Unchecked(_)));
+        assert!(twice.compressed);
+    }
+}
+
+#[test]
+fn zstd_streams_are_read_frame_by_frame() {
+    let packed = zstd(POSTGRES_SQL);
+    assert_eq!(report(&[&packed[..], &zstd_skippable(b"seek table")].concat()).verdict, Verdict::Whole);
+    assert_eq!(reason(&packed[..packed.len() - 1]), "its zstd stream is cut short");
+    assert_eq!(reason(&[&packed[..], b"garbage"].concat()), "its zstd stream is damaged");
+    let mut damaged = packed.clone();
+    let end = damaged.len();
+    damaged[end - 1] ^= 1;
+    assert_eq!(reason(&damaged), "its zstd stream is damaged");
+    // A frame whose window is 2 GiB: magic, descriptor, window descriptor, an empty last block.
+    let wide = [0x28, 0xb5, 0x2f, 0xfd, 0, 21 << 3, 1, 0, 0];
+    assert!(matches!(report(&wide).verdict, Verdict::Unchecked(reason) if reason.contains("128 MiB")));
+}
+
+#[test]
+fn every_dialect_of_tar_is_walked() {
+    let end = vec![0; 1024];
+    let content = vec![b'x'; 1300];
+    let binary_size = member(
+        |header| header.as_mut_bytes()[124..136].copy_from_slice(&[0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 20]),
+        &content,
+    );
+    // The size in the header is wrong; that of the pax header counts.
+    let pax = [
+        member(
+            |header| header.set_entry_type(tar::EntryType::XHeader),
+            b"30 GNU.sparse.realsize=999999\n13 size=1300\n",
+        ),
+        member(|header| header.set_size(0), &content),
+    ]
+    .concat();
+    let directory = member(
+        |header| {
+            header.set_entry_type(tar::EntryType::Directory);
+            header.set_size(4096);
+        },
+        b"",
+    );
+    let link_without = member(
+        |header| {
+            header.set_entry_type(tar::EntryType::Link);
+            header.set_size(1300);
+        },
+        b"",
+    );
+    let link_with = member(|header| header.set_entry_type(tar::EntryType::Link), &content);
+    let mut sparse = member(
+        |header| {
+            header.set_entry_type(tar::EntryType::GNUSparse);
+            header.as_mut_bytes()[482] = 1;
+            header.set_size(700);
+        },
+        b"",
+    );
+    let mut map = vec![0; 1024];
+    map[504] = 1;
+    sparse.extend([map, vec![b'x'; 1024]].concat());
+    for (name, member) in [
+        ("binary", binary_size),
+        ("pax", pax),
+        ("directory", directory),
+        ("link", link_without),
+        ("link with content", link_with),
+        ("sparse", sparse),
+    ] {
+        let archive = [&member, &archive()[..], &member, &end].concat();
+        let archive = [&archive[..], &archive, &[0; 8192]].concat();
+        assert_eq!(report(&archive), whole(&[DumpFormat::Tar], false), "{name}");
+        for length in (512..member.len()).step_by(257) {
+            assert!(matches!(report(&archive[..length]).verdict, Verdict::Broken(_)), "{name} {length}");
+        }
+    }
+}
+
+#[test]
+fn damaged_archives_are_found() {
+    let archive = archive();
+    let end = archive.len();
+    assert_eq!(
+        reason(&archive[..end - 512]),
+        "it ends without the two blocks of zeros at the end of an archive"
+    );
+    assert_eq!(reason(&archive[..1300]), "it is cut short within orders.csv");
+    assert_eq!(reason(&archive[..1536]), "it ends without the two blocks of zeros at the end of an archive");
+    let mut damaged = archive.clone();
+    damaged[512 + 100] ^= 1;
+    assert_eq!(reason(&damaged), "it is damaged within or behind empty");
+    assert_eq!(reason(&[&archive[..], &[0; 511]].concat()), "its length is no multiple of 512 bytes");
+    assert_eq!(reason(&[&archive[..], &[1; 512]].concat()), "something else follows its end");
+    assert_eq!(reason(&[&archive[..end - 512], &archive].concat()), "a single block of zeros stands amid it");
+    let escaped = member(|header| header.set_path("a\x1b[31m").unwrap(), b"x");
+    assert_eq!(reason(&escaped[..600]), "it is cut short within a\\u{1b}[31m");
+}
+
+#[test]
+fn error_messages_are_no_dumps() {
+    for message in [
+        "pg_dump: error: connection failed",
+        "pg_dumpall: error: x",
+        "mysqldump: Got error: 2002",
+        "mariadb-dump: Got error: 1049",
+        "redis-cli: x",
+        "Could not connect to Redis at 127.0.0.1:1: Connection refused",
+        "Error: No such container: db",
+        "Error response from daemon: container is not running",
+    ] {
+        assert_eq!(
+            reason(format!("{message}\nmore\n").as_bytes()),
+            format!("it is an error message, not a dump: {message}")
+        );
+        assert!(report(message.as_bytes()).formats.is_empty());
+        let long = [message.as_bytes(), &vec![b' '; 64 * 1024]].concat();
+        assert_eq!(report(&long).verdict, Verdict::Unchecked("its format is not known".to_owned()));
+    }
+    let wild = format!("pg_dump: \x1b]0;\u{202e}{}", "é".repeat(300));
+    let shown = reason(wild.as_bytes());
+    assert!(shown.ends_with(&format!("pg_dump: \\u{{1b}}]0;\\u{{202e}}{}", "é".repeat(106))), "{shown}");
+    assert_eq!(report(b"").verdict, Verdict::Unchecked("its format is not known".to_owned()));
+    assert_eq!(report(&[0; 4096]).verdict, Verdict::Unchecked("its format is not known".to_owned()));
+}
+
+#[test]
+fn changed_line_ends_are_named() {
+    for (name, bytes, formats) in samples() {
+        let line_feeds = memchr::memchr_iter(b'\n', &bytes).count();
+        let is_text = matches!(formats[0], DumpFormat::PgSql | DumpFormat::MySql | DumpFormat::SqliteSql);
+        if line_feeds >= 4 || is_text {
+            assert_eq!(reason(&with_crlf(&bytes)), CHANGED, "{name}");
+            let report = report_in_pieces(&with_crlf(&bytes), &[1], 1);
+            assert_eq!(report.verdict, Verdict::Broken(CHANGED.to_owned()), "{name}");
+        } else if line_feeds > 0 {
+            assert!(!reason(&with_crlf(&bytes)).contains("terminal"), "{name}");
+        }
+    }
+    assert_eq!(reason(&with_crlf(&POSTGRES_SQL[..700])), CHANGED);
+    // Inside of what was compressed behind the terminal.
+    assert_eq!(reason(&gzip(&with_crlf(POSTGRES_SQL))), CHANGED);
+    // Some lines of a sound dump may end so.
+    let some = [&with_crlf(&POSTGRES_SQL[..300])[..], &POSTGRES_SQL[300..]].concat();
+    assert_eq!(report(&some).verdict, Verdict::Whole);
+    // An archive of such text is cut short, and not changed.
+    let text = member(|_| {}, &b"a\r\n".repeat(400));
+    assert_eq!(reason(&text[..1000]), "it is cut short within member");
+}
