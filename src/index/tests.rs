@@ -133,13 +133,13 @@ fn frames_are_found_by_id() {
     let index = folder.open();
     let mut object = object(&[vec![vec![1, 2, 3], vec![4]]]);
     let base = keys().ids().frame_id([1, 2, 3].map(|number| (chunk(number), length(number))));
-    object.packs[0].directory.frames[1].encoding = Encoding::Delta { base };
+    object.packs[0].directory.frames[1].encoding = Encoding::Delta { base: base.into() };
     index.apply("index/a.0", &object).unwrap();
     let row = index.pack_by_id(&object.packs[0].id).unwrap().unwrap().0;
     assert_eq!(index.frames_by_id(&base).unwrap(), [FrameRef { pack: row, number: 0 }]);
     assert!(index.frames_by_id(&FrameId::from_bytes([0; 32])).unwrap().is_empty());
     let delta = index.frame(FrameRef { pack: row, number: 1 }).unwrap().unwrap();
-    assert_eq!(delta.entry.encoding, Encoding::Delta { base });
+    assert_eq!(delta.entry.encoding, Encoding::Delta { base: base.into() });
 }
 
 #[test]
@@ -568,7 +568,8 @@ fn totals_know_deltas_and_metadata_apart() {
     let index = folder.open();
     assert_eq!(index.totals().unwrap(), IndexTotals::default());
     let mut object = object(&[vec![vec![1, 2]], vec![vec![3]]]);
-    object.packs[0].directory.frames[0].encoding = Encoding::Delta { base: FrameId::from_bytes(id(9)).into() };
+    object.packs[0].directory.frames[0].encoding =
+        Encoding::Delta { base: FrameId::from_bytes(id(9)).into() };
     object.packs[1].kind = ObjectKind::TreePack;
     object.packs[1].directory.frames[0].chunks[0].kind = ChunkKind::List;
     index.apply("index/a.0", &object).unwrap();

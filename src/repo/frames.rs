@@ -88,7 +88,8 @@ impl FrameReader {
         let base = self.base_of(&record, deltas)?;
         self.decoded.frame(frame, || {
             let mut stored = self.stored_bytes(&record)?;
-            let decoded = self.decode(&record, open(&record, &mut stored)?, base.as_deref(), FrameCheck::Seal)?;
+            let decoded =
+                self.decode(&record, open(&record, &mut stored)?, base.as_deref(), FrameCheck::Seal)?;
             let mut offset = 0;
             for chunk in &record.entry.chunks {
                 self.decoded.keep_home(chunk.id, ChunkHome { frame, offset, length: chunk.length });
@@ -131,12 +132,15 @@ impl FrameReader {
     /// Returns the base of a delta to which `deltas` others led; nothing for a frame that is no delta.
     fn base_of(&self, record: &FrameRecord, deltas: u8) -> Result<Option<Arc<DecodedFrame>>, RepoError> {
         let Encoding::Delta { base } = record.entry.encoding else { return Ok(None) };
-        let malformed = |why| damaged_pack(&ObjectKey::pack(&record.pack.id), FormatError::malformed("frame", why));
+        let malformed =
+            |why| damaged_pack(&ObjectKey::pack(&record.pack.id), FormatError::malformed("frame", why));
         if deltas >= DELTA_CHAIN_MAX {
             return Err(malformed("it is at the end of a chain of too many deltas"));
         }
         let mut frames = base.frames().map(|id| self.base_frame(&id, deltas + 1));
-        let (Some(first), second) = (frames.next().transpose()?, frames.next().transpose()?) else { return Ok(None) };
+        let (Some(first), second) = (frames.next().transpose()?, frames.next().transpose()?) else {
+            return Ok(None);
+        };
         let Some(second) = second else { return Ok(Some(first)) };
         if first.plain.len() + second.plain.len() > FRAME_MAX_BYTES {
             return Err(malformed("its base is too long"));

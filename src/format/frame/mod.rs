@@ -48,6 +48,12 @@ pub struct DeltaBase {
 }
 
 impl DeltaBase {
+    /// Names one frame as the base.
+    #[must_use]
+    pub const fn one(first: FrameId) -> Self {
+        Self { first, second: None }
+    }
+
     /// Names two frames as the base.
     #[must_use]
     pub fn pair(first: FrameId, second: FrameId) -> Self {
@@ -80,7 +86,7 @@ impl DeltaBase {
 
 impl From<FrameId> for DeltaBase {
     fn from(first: FrameId) -> Self {
-        Self { first, second: None }
+        Self::one(first)
     }
 }
 

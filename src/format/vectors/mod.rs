@@ -293,7 +293,7 @@ pub(super) fn directory() -> Directory {
             },
             FrameEntry {
                 stored_length: 1 + tag,
-                encoding: Encoding::Delta { base },
+                encoding: Encoding::Delta { base: base.into() },
                 features: None,
                 chunks: vec![chunk(ChunkKind::Data, 4, 4 << 20)],
             },

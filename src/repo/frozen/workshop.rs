@@ -309,7 +309,7 @@ impl HandSession<'_> {
                     let delta = frame::encode_delta(&plain(&frame.chunks), &plain(base)).unwrap();
                     let chunks = listed(keys, base);
                     let base = keys.ids().frame_id(chunks.iter().map(|chunk| (chunk.id, chunk.length)));
-                    (Encoding::Delta { base }, delta)
+                    (Encoding::Delta { base: base.into() }, delta)
                 }
             };
             frame::seal(&key, &header_hash, number, encoding, &mut encoded).unwrap();

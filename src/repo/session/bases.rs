@@ -121,12 +121,7 @@ impl Candidate {
 }
 
 /// Follows the bases of a frame down to those that are no deltas.
-fn lineage(
-    shared: &Shared,
-    frame: FrameRef,
-    record: &FrameRecord,
-    above: u8,
-) -> Result<Lineage, RepoError> {
+fn lineage(shared: &Shared, frame: FrameRef, record: &FrameRecord, above: u8) -> Result<Lineage, RepoError> {
     if let Some(known) = lock(&shared.lineages).get(&frame) {
         return Ok(*known);
     }

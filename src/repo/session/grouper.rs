@@ -33,7 +33,10 @@ impl Grouper {
     /// Takes a chunk and returns the frames that are full now: the one before it, and the chunk's own.
     pub(super) fn add(&mut self, chunk: FrameChunk, plain: &[u8]) -> [Option<FrameJob>; 2] {
         if plain.len() > self.target_bytes / 2 {
-            return [None, Some(FrameJob { chunks: vec![chunk], plain: plain.to_vec(), ..FrameJob::default() })];
+            return [
+                None,
+                Some(FrameJob { chunks: vec![chunk], plain: plain.to_vec(), ..FrameJob::default() }),
+            ];
         }
         let is_full =
             self.plain.len() + plain.len() > self.target_bytes || self.chunks.len() == FRAME_CHUNKS_MAX;
