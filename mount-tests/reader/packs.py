@@ -63,9 +63,8 @@ def decode_directory(data: bytes, kind: int, header_bytes: int) -> list[Frame]:
             stored == limit if encoding == RAW else stored < limit, "a frame has an impossible stored length"
         )
         require((base is not None) == (encoding == DELTA), "a base is missing, or where none belongs")
-        require(base is None or len(identifier(base)) == 32, "a base is no id")
+        require(base is None or isinstance(base, bytes) and len(base) in (32, 64), "a base is no id")
         if features is not None:
-            require(encoding != DELTA, "a delta has features")
             require(all(number(feature) >= 0 for feature in fields(features, 3)), "features are no numbers")
         frames.append(frame)
         offset += stored

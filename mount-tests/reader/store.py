@@ -188,9 +188,10 @@ class Store:
         places = {}
         for pack in self.packs.values():
             for frame_number, frame in enumerate(pack.frames):
-                if frame.encoding != DELTA:
-                    chunks = b"".join(chunk_id + u32(length) for _, chunk_id, length in frame.chunks)
-                    places[keyed(self.domain_keys.frame_key, chunks)] = (pack, frame_number)
+                chunks = b"".join(chunk_id + u32(length) for _, chunk_id, length in frame.chunks)
+                name = keyed(self.domain_keys.frame_key, chunks)
+                if frame.encoding != DELTA or name not in places:
+                    places[name] = (pack, frame_number)
         return places
 
     def read_frame(self, pack: Pack, frame_number: int) -> bytes:
@@ -201,8 +202,10 @@ class Store:
         extra = u32(frame_number) + bytes([frame.encoding]) + (frame.base or b"")
         base = None
         if frame.base is not None:
-            require(frame.base in self.bases, f"{what}: the base is missing")
-            base = self.frame(*self.bases[frame.base])
+            names = [frame.base[start : start + 32] for start in range(0, len(frame.base), 32)]
+            require(all(name in self.bases for name in names), f"{what}: the base is missing")
+            base = b"".join(self.frame(*self.bases[name]) for name in names)
+            require(len(base) <= 4 * MIB, f"{what}: the base is too long")
         plain = decompress(frame, pack.sealed.open(1, frame_number, extra, stored), base)
         require(len(plain) == frame.plain, f"{what}: the plain length is another")
         offset = 0
