@@ -1,5 +1,7 @@
 //! Changes to a sample such as damage, bad luck and malice make, aimed at what parsers stumble over.
 
+#![expect(clippy::ptr_arg, reason = "all mutations have one type, and some change the length")]
+
 use super::dice::Dice;
 
 /// Numbers at the edges of what fits, and some that ask for a lot of memory.

@@ -73,7 +73,7 @@ enum Stage {
     /// Nothing known, or an error message, of which the beginning is kept.
     Unrecognised(Vec<u8>),
     /// An archive of pg_dump, the only format with a head.
-    Custom(CustomCheck),
+    Custom(Box<CustomCheck>),
     /// Anything else.
     Other(DumpFormat, Box<dyn Check + Send>),
 }
@@ -170,7 +170,7 @@ impl Inspection {
 
     fn stage_of(&self, format: DumpFormat) -> Stage {
         let check: Box<dyn Check + Send> = match format {
-            DumpFormat::PgCustom => return Stage::Custom(CustomCheck::new()),
+            DumpFormat::PgCustom => return Stage::Custom(Box::new(CustomCheck::new())),
             DumpFormat::PgSql => Box::new(PgSqlCheck::new()),
             DumpFormat::MySql => Box::new(TailCheck::new(sql::end_of_mysql)),
             DumpFormat::SqliteSql => Box::new(TailCheck::new(sql::end_of_sqlite)),
