@@ -89,12 +89,13 @@ fn check(samples: &[Sample]) {
     }
 }
 
-/// Returns random places before which something is needed, and the very last of them.
+/// Returns random places behind which something is needed, the first and the last of them included.
 fn cuts(sample: &Sample) -> BTreeSet<usize> {
+    let possible = sample.needed - sample.recognised;
     let random = noise(sample.needed as u64, 8 * CUTS);
     let random = random.chunks_exact(8).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()));
-    let places = random.map(|number| 1 + usize::try_from(number >> 1).unwrap() % (sample.needed - 1));
-    places.chain([sample.needed - 1]).collect()
+    let places = random.map(|number| sample.recognised + usize::try_from(number >> 1).unwrap() % possible);
+    places.chain([sample.recognised, sample.needed - 1]).collect()
 }
 
 /// Cuts everywhere: a process for each would take a minute.

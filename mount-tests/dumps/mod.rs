@@ -10,6 +10,7 @@ mod terminal;
 
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
+use std::thread;
 
 use serde_json::Value;
 
@@ -21,12 +22,16 @@ fn feed(command: &mut Command, input: &[u8]) -> Ran {
     let line = format!("{command:?}");
     let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = piped.spawn().unwrap();
-    match child.stdin.take().unwrap().write_all(input) {
-        // What it said and how it ended tells more.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        written => written.unwrap(),
-    }
-    Ran::from_output(line, child.wait_with_output().unwrap())
+    let mut stdin = child.stdin.take().unwrap();
+    thread::scope(|scope| {
+        // Filters write while they read.
+        scope.spawn(move || match stdin.write_all(input) {
+            // What it said and how it ended tells more.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            written => written.unwrap(),
+        });
+        Ran::from_output(line, child.wait_with_output().unwrap())
+    })
 }
 
 /// Runs a command that must succeed; returns the bytes of its standard output, which is a pipe.

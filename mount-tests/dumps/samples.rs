@@ -15,25 +15,28 @@ pub(super) struct Sample {
     pub(super) bytes: Vec<u8>,
     /// So many bytes are needed: without the rest, nothing is lost.
     pub(super) needed: usize,
+    /// A shorter part could be the beginning of anything.
+    pub(super) recognised: usize,
 }
 
 impl Sample {
     fn new(name: &'static str, formats: &'static [&'static str], bytes: Vec<u8>) -> Self {
         let needed = bytes.len();
-        Self { name, formats, bytes, needed }
+        Self { name, formats, bytes, needed, recognised: 1 }
     }
 
     /// A text needs no line feeds at its end.
     fn text(name: &'static str, formats: &'static [&'static str], bytes: Vec<u8>) -> Self {
         let needed = bytes.trim_ascii_end().len();
-        Self { name, formats, bytes, needed }
+        Self { name, formats, bytes, needed, recognised: 1 }
     }
 
     /// A tar archive ends with two blocks of zeros; others may follow, up to a whole record.
     fn tar(name: &'static str, bytes: Vec<u8>) -> Self {
         let zeros = bytes.iter().rev().take_while(|byte| **byte == 0).count();
         let needed = (bytes.len() - zeros).next_multiple_of(512) + 1024;
-        Self { name, formats: &["tar"], bytes, needed }
+        // The first field of an archive is the name of a file, which tells nothing.
+        Self { name, formats: &["tar"], bytes, needed, recognised: 124 }
     }
 }
 
@@ -143,5 +146,5 @@ fn mysql() -> Sample {
     text += "/*!40111 SET SQL_NOTES=@OLD_SQL_NOTES */;\n\n-- Dump completed";
     let needed = text.len();
     text += " on 2026-11-21 12:00:00\n";
-    Sample { name: "mariadb-dump", formats: &["mysql-sql"], bytes: text.into_bytes(), needed }
+    Sample { name: "mariadb-dump", formats: &["mysql-sql"], bytes: text.into_bytes(), needed, recognised: 1 }
 }

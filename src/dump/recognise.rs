@@ -7,6 +7,9 @@ use super::tar;
 /// So many bytes are enough to recognise anything.
 pub(super) const BEGINNING_BYTES: usize = 512;
 
+/// First bytes of a gzip member.
+const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b, 8];
+
 /// First bytes of a zstd frame.
 const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
@@ -38,11 +41,13 @@ pub(super) enum Looks {
     Unknown,
 }
 
-/// Tells what a stream is that begins with `beginning`: [`BEGINNING_BYTES`] of it, or all of it.
+/// Tells what a stream is that begins with `beginning`: [`BEGINNING_BYTES`] of it, or all of it. A stream that ends
+/// within the first bytes of a format is a dump of that format, cut short.
 pub(super) fn recognise(beginning: &[u8]) -> Looks {
     let format = match beginning {
-        [0x1f, 0x8b, 8, ..] => DumpFormat::Gzip,
-        bytes if bytes.starts_with(pg_custom::MAGIC) => DumpFormat::PgCustom,
+        [] => return Looks::Unknown,
+        bytes if begins(bytes, GZIP_MAGIC) => DumpFormat::Gzip,
+        bytes if begins(bytes, pg_custom::MAGIC) => DumpFormat::PgCustom,
         bytes if is_zstd(bytes) => DumpFormat::Zstd,
         bytes if is_rdb(bytes) => DumpFormat::Rdb,
         bytes if is_pg_sql(bytes) => DumpFormat::PgSql,
@@ -62,28 +67,28 @@ fn is_zstd(mut bytes: &[u8]) -> bool {
         let Some(behind) = rest.get(length..) else { return false };
         bytes = behind;
     }
-    bytes.starts_with(ZSTD_MAGIC)
+    begins(bytes, ZSTD_MAGIC)
 }
 
 fn is_rdb(bytes: &[u8]) -> bool {
-    let Some(version) = bytes.strip_prefix(b"REDIS") else { return false };
-    version.iter().take(4).all(u8::is_ascii_digit)
+    begins(bytes, b"REDIS") && bytes.iter().skip(5).take(4).all(u8::is_ascii_digit)
 }
 
 fn is_pg_sql(bytes: &[u8]) -> bool {
-    let Some(title) = after_line(bytes, b"--").and_then(|rest| rest.strip_prefix(b"-- PostgreSQL database "))
-    else {
-        return false;
-    };
-    begins(title, b"dump") || begins(title, b"cluster dump")
+    let titles = [&b"-- PostgreSQL database dump"[..], b"-- PostgreSQL database cluster dump"];
+    after_line(bytes, b"--").is_some_and(|rest| titles.iter().any(|title| begins(rest, title)))
 }
 
 fn is_mysql(bytes: &[u8]) -> bool {
-    let title = match bytes.strip_prefix(SANDBOX_LINE) {
+    if SANDBOX_LINE.starts_with(bytes) {
+        return true;
+    }
+    let rest = match bytes.strip_prefix(SANDBOX_LINE) {
         Some(rest) => after_line(rest.strip_prefix(b" ").unwrap_or(rest), b""),
         None => Some(bytes),
     };
-    title.is_some_and(|title| title.starts_with(b"-- MySQL dump ") || title.starts_with(b"-- MariaDB dump "))
+    let titles = [&b"-- MySQL dump "[..], b"-- MariaDB dump "];
+    rest.is_some_and(|rest| titles.iter().any(|title| begins(rest, title)))
 }
 
 fn is_sqlite(bytes: &[u8]) -> bool {
@@ -96,8 +101,12 @@ fn begins(bytes: &[u8], text: &[u8]) -> bool {
     bytes.starts_with(text) || text.starts_with(bytes)
 }
 
-/// Returns what follows the first line of `bytes`, if that is `line`.
+/// Returns what follows the first line of `bytes`, if that is `line` or as much of it as the stream has.
 fn after_line<'a>(bytes: &'a [u8], line: &[u8]) -> Option<&'a [u8]> {
-    let rest = bytes.strip_prefix(line)?;
-    rest.strip_prefix(b"\n").or_else(|| rest.strip_prefix(b"\r\n"))
+    let Some(rest) = bytes.strip_prefix(line) else { return line.starts_with(bytes).then_some(&[]) };
+    match rest {
+        [] | [b'\r'] => Some(&[]),
+        [b'\n', rest @ ..] | [b'\r', b'\n', rest @ ..] => Some(rest),
+        _ => None,
+    }
 }

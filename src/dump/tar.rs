@@ -12,8 +12,17 @@ use crate::path;
 
 const BLOCK_BYTES: usize = 512;
 
+/// The length of the first field of a header.
+const NAME_BYTES: usize = 100;
+
+/// An archive cut shorter is not recognised: it has nothing but a name.
+pub(super) const RECOGNISED_BYTES: usize = 124;
+
 /// Where a header holds its own sum.
 const SUM: std::ops::Range<usize> = 148..156;
+
+/// Where a header of POSIX tells what it is.
+const MAGIC: std::ops::Range<usize> = 257..262;
 
 /// The check of an archive.
 pub(super) struct TarCheck {
@@ -239,10 +248,26 @@ impl Records {
     }
 }
 
-/// Tells whether a stream that begins with `bytes` looks like an archive.
+/// Tells whether a stream that begins with `bytes` looks like an archive. One that ends within its first header does
+/// from [`RECOGNISED_BYTES`] on.
 pub(super) fn looks_like_header(bytes: &[u8]) -> bool {
-    let has_magic = bytes.get(257..262) == Some(b"ustar");
-    has_magic || bytes.get(..BLOCK_BYTES).is_some_and(has_its_sum)
+    match bytes.get(..BLOCK_BYTES) {
+        Some(block) => block.get(MAGIC) == Some(b"ustar") || has_its_sum(block),
+        None => begins_like_header(bytes),
+    }
+}
+
+/// Tells whether a short stream begins with a name, filled up with zeros, and a mode, an owner and a group.
+fn begins_like_header(bytes: &[u8]) -> bool {
+    let Some((name, numbers)) =
+        bytes.get(..RECOGNISED_BYTES).and_then(|bytes| bytes.split_at_checked(NAME_BYTES))
+    else {
+        return false;
+    };
+    let fill = name.iter().skip_while(|byte| **byte != 0);
+    name[0] != 0
+        && fill.into_iter().all(|byte| *byte == 0)
+        && numbers.chunks(8).all(|field| number(field).is_some())
 }
 
 /// Tells whether a header holds its sum; its bytes may have been summed up as signed ones.
