@@ -157,6 +157,12 @@ impl<R: Read> Chunker<R> {
         Ok(Some(chunk))
     }
 
+    /// Tells whether the chunk that was returned last is known to be the last one.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.at_end && self.start == self.buffer.len()
+    }
+
     /// Reads until the buffer holds a largest chunk, or all that is left.
     fn fill(&mut self) -> io::Result<()> {
         let max_bytes = self.setup.max_bytes;

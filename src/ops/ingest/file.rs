@@ -196,7 +196,9 @@ pub(super) fn store_chunks(
 ) -> Result<(), ReadError> {
     let mut chunker = Chunker::new(reader, Arc::clone(repo.chunker()));
     while let Some(plain) = chunker.next_chunk()? {
-        let id = session.add(ChunkKind::Data, &plain).map_err(IngestError::from)?;
+        let added =
+            if chunker.is_done() { session.add(ChunkKind::Data, &plain) } else { session.add_inner(&plain) };
+        let id = added.map_err(IngestError::from)?;
         take(id, u32::try_from(plain.len()).unwrap_or(u32::MAX))?;
     }
     Ok(())

@@ -1,4 +1,7 @@
 //! Groups chunks into frames: small neighbours share one, a large chunk goes alone.
+//!
+//! Small chunks from the middle of a large file keep their place among its large ones. Were they put together with
+//! others from further on, each night would put other ones together, and their frames would resemble nothing.
 
 use crate::format::frame::FrameChunk;
 
@@ -18,25 +21,34 @@ pub(super) struct FrameJob {
     pub(super) plain: Vec<u8>,
 }
 
+/// Which small chunks share a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// Any, so that frames are full.
+    Any,
+    /// Those with no large chunk between them, so that frames follow each other as their chunks do.
+    Neighbours,
+}
+
 /// Fills one frame after the other with chunks in the order in which they come.
 pub(super) struct Grouper {
     target_bytes: usize,
+    sharing: Sharing,
     chunks: Vec<FrameChunk>,
     plain: Vec<u8>,
 }
 
 impl Grouper {
-    pub(super) fn new(target_bytes: usize) -> Self {
-        Self { target_bytes, chunks: Vec::new(), plain: Vec::new() }
+    pub(super) fn new(target_bytes: usize, sharing: Sharing) -> Self {
+        Self { target_bytes, sharing, chunks: Vec::new(), plain: Vec::new() }
     }
 
     /// Takes a chunk and returns the frames that are full now: the one before it, and the chunk's own.
     pub(super) fn add(&mut self, chunk: FrameChunk, plain: &[u8]) -> [Option<FrameJob>; 2] {
         if plain.len() > self.target_bytes / 2 {
-            return [
-                None,
-                Some(FrameJob { chunks: vec![chunk], plain: plain.to_vec(), ..FrameJob::default() }),
-            ];
+            let before = if self.sharing == Sharing::Neighbours { self.finish() } else { None };
+            let alone = FrameJob { chunks: vec![chunk], plain: plain.to_vec(), ..FrameJob::default() };
+            return [before, Some(alone)];
         }
         let is_full =
             self.plain.len() + plain.len() > self.target_bytes || self.chunks.len() == FRAME_CHUNKS_MAX;
@@ -68,7 +80,7 @@ mod tests {
 
     #[test]
     fn small_chunks_share_a_frame_and_large_ones_do_not() {
-        let mut grouper = Grouper::new(100);
+        let mut grouper = Grouper::new(100, Sharing::Any);
         assert!(grouper.add(chunk(40), &[1; 40]).iter().all(Option::is_none));
         let [before, alone] = grouper.add(chunk(51), &[2; 51]);
         assert!(before.is_none());
@@ -81,10 +93,22 @@ mod tests {
         assert!(grouper.finish().is_none());
     }
 
+    #[test]
+    fn neighbours_keep_their_order() {
+        let mut grouper = Grouper::new(100, Sharing::Neighbours);
+        for byte in [1, 2] {
+            assert!(grouper.add(chunk(40), &[byte; 40]).iter().all(Option::is_none));
+        }
+        let [before, alone] = grouper.add(chunk(51), &[3; 51]);
+        assert_eq!(before.unwrap().plain, [[1; 40], [2; 40]].concat());
+        assert_eq!(alone.unwrap().plain, [3; 51]);
+        assert!(grouper.finish().is_none());
+    }
+
     /// Files of a few bytes once shared frames of 37,000, and each lookup read a list of more than a megabyte.
     #[test]
     fn tiny_chunks_fill_a_frame_by_their_number() {
-        let mut grouper = Grouper::new(FRAME_CHUNKS_MAX * 100);
+        let mut grouper = Grouper::new(FRAME_CHUNKS_MAX * 100, Sharing::Any);
         for _ in 0..FRAME_CHUNKS_MAX {
             assert!(grouper.add(chunk(7), &[1; 7]).iter().all(Option::is_none));
         }

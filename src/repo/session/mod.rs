@@ -33,7 +33,7 @@ use crate::index::{FrameRef, Index, PackRow};
 use crate::store::key::{ObjectKey, Prefix};
 use crate::store::{Creation, ObjectStore, Payload};
 use bases::Lineage;
-use grouper::{FrameJob, Grouper};
+use grouper::{FrameJob, Grouper, Sharing};
 use trail::Trail;
 
 /// Plain bytes that a frame of small chunks aims at.
@@ -169,6 +169,8 @@ struct State {
     /// None once the session ends.
     jobs: Option<Sender<FrameJob>>,
     data: Grouper,
+    /// For chunks from the middle of a file.
+    inner: Grouper,
     metadata: Grouper,
     /// Frames that were handed to the encoders, and those of data among them.
     frames: u64,
@@ -233,10 +235,12 @@ impl SessionWriter {
         threads.push(spawn("packer", move || packer::run(&packer_shared, &spool, &frames, &pack_sender))?);
         let uploader_shared = Arc::clone(&shared);
         let uploader = Some(spawn("uploader", move || upload::run(&uploader_shared, &packs))?);
+        let frame_target_bytes = shared.options.frame_target_bytes;
         let state = Mutex::new(State {
             jobs: Some(job_sender),
-            data: Grouper::new(shared.options.frame_target_bytes),
-            metadata: Grouper::new(shared.options.frame_target_bytes),
+            data: Grouper::new(frame_target_bytes, Sharing::Any),
+            inner: Grouper::new(frame_target_bytes, Sharing::Neighbours),
+            metadata: Grouper::new(frame_target_bytes, Sharing::Any),
             frames: 0,
             data_frames: 0,
             stats: SessionStats::default(),
@@ -288,6 +292,26 @@ impl SessionWriter {
     /// Fails if the index does, or with [`RepoError::SessionFailed`] after a failure of the session's threads, which
     /// [`Self::abandon`] returns.
     pub fn add(&self, kind: ChunkKind, plain: &[u8]) -> Result<ChunkId, RepoError> {
+        self.add_to(kind, plain, |state| match kind {
+            ChunkKind::Data => &mut state.data,
+            ChunkKind::Tree | ChunkKind::List => &mut state.metadata,
+        })
+    }
+
+    /// Adds a chunk of data, as [`Self::add`] does, of a file that goes on behind it.
+    ///
+    /// # Errors
+    /// As for [`Self::add`].
+    pub fn add_inner(&self, plain: &[u8]) -> Result<ChunkId, RepoError> {
+        self.add_to(ChunkKind::Data, plain, |state| &mut state.inner)
+    }
+
+    fn add_to(
+        &self,
+        kind: ChunkKind,
+        plain: &[u8],
+        grouper: impl FnOnce(&mut State) -> &mut Grouper,
+    ) -> Result<ChunkId, RepoError> {
         let id = self.ids.chunk_id(kind, plain);
         let known = self.contains(&id)?;
         let mut state = lock(&self.state);
@@ -300,11 +324,7 @@ impl SessionWriter {
         state.stats.new_chunks += 1;
         state.stats.added_bytes += plain.len() as u64;
         let chunk = FrameChunk { kind, id, length: u32::try_from(plain.len()).unwrap_or(u32::MAX) };
-        let grouper = match kind {
-            ChunkKind::Data => &mut state.data,
-            ChunkKind::Tree | ChunkKind::List => &mut state.metadata,
-        };
-        let ready = grouper.add(chunk, plain);
+        let ready = grouper(&mut state).add(chunk, plain);
         for job in ready.into_iter().flatten() {
             send(&mut state, job)?;
         }
@@ -343,7 +363,8 @@ impl SessionWriter {
     fn flush(&mut self) -> Result<(SessionStats, Uploaded), RepoError> {
         let mut stats = {
             let mut state = lock(&self.state);
-            for job in [state.data.finish(), state.metadata.finish()].into_iter().flatten() {
+            let last = [state.inner.finish(), state.data.finish(), state.metadata.finish()];
+            for job in last.into_iter().flatten() {
                 // A queue that is closed was closed by a failure, which is told below.
                 let _ = send(&mut state, job);
             }
