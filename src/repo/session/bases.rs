@@ -4,23 +4,29 @@ use std::sync::Arc;
 
 use super::trail::{Place, Step};
 use super::{RepoError, Shared, lock};
-use crate::format::frame::{DeltaBase, Encoding, FRAME_MAX_BYTES, Features};
+use crate::format::frame::{DELTA_CHAIN_MAX, DeltaBase, Encoding, FRAME_MAX_BYTES, Features};
 use crate::id::FrameId;
 use crate::index::{FrameRecord, FrameRef};
 use crate::repo::frames::DecodedFrame;
 
-/// Most deltas in a chain that sessions write. Each makes reading a little slower, and without any a series of nights
-/// takes ever more until it begins anew.
-pub(super) const CHAIN_WRITTEN: u8 = 3;
+/// Most deltas in a chain that sessions write. Each makes reading a little slower.
+const CHAIN_WRITTEN: u8 = 5;
+
+/// A delta to a frame that is none takes at most this part of what that frame takes.
+const ROOT_DIVISOR: u64 = 2;
+
+/// A delta to a delta takes at most so many times what that takes. Where the changes since have grown to more, they are
+/// compared with what lies below it, and become a better base for the nights to come.
+const LINK_FACTOR: u64 = 2;
+
+/// Frames that a new one resembles, and below them their own bases, down to those that are no deltas.
+pub(super) type Ladder = Vec<Candidate>;
 
 /// Frames that may serve as the base of a new one.
 pub(super) struct Candidate {
     /// One, or two neighbours.
     frames: Vec<(FrameRef, FrameRecord)>,
-    /// The longest chain of deltas that ends in one of them.
-    pub(super) deltas: u8,
-    /// What the frames at the beginning of their chains take, and their plain bytes.
-    root_bytes: (u64, u64),
+    lineage: Lineage,
 }
 
 /// A base that was read.
@@ -39,57 +45,107 @@ impl Base {
     }
 }
 
-/// Where frames of stored chains begin; kept for each frame that was looked at.
-#[derive(Debug, Clone, Copy, Default)]
+/// What a stored frame, or neighbours together, stand on; kept for each frame that was looked at.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Lineage {
-    /// Deltas on the way to it.
+    /// Deltas on the way to the beginning, the frame included.
     deltas: u8,
+    /// What the frames at the beginning take, and their plain bytes.
     root_stored_bytes: u64,
     root_plain_bytes: u64,
+    /// The bases.
+    below: Vec<FrameRef>,
 }
 
-/// Returns what may serve as a base of a frame of `bytes` plain bytes, the most promising first: stored frames with
+impl Lineage {
+    /// Adds the lineage of a neighbour, or of one of two bases.
+    fn join(&mut self, other: &Self) {
+        self.deltas = self.deltas.max(other.deltas);
+        self.root_stored_bytes += other.root_stored_bytes;
+        self.root_plain_bytes += other.root_plain_bytes;
+    }
+}
+
+/// Returns what a frame of `bytes` plain bytes may be compared with, the most promising first: stored frames with
 /// features of its own, or where there are none, what follows the base of the frame before it in the stream.
 pub(super) fn find(
     shared: &Shared,
     features: &Features,
     bytes: u64,
     step: &mut Step<'_>,
-) -> Result<Vec<Candidate>, RepoError> {
-    let mut found = Vec::new();
+) -> Result<Vec<Ladder>, RepoError> {
+    let mut ladders = Vec::new();
     for similar in shared.index.similar_frames(features)? {
-        found.extend(candidate(shared, &[similar.frame])?);
+        let ladder = ladder(shared, vec![similar.frame])?;
+        if let Some((frame, record)) = ladder.first().and_then(|top| top.frames.first())
+            && ladders.is_empty()
+        {
+            step.found(Place::behind(*frame, record, bytes));
+        }
+        ladders.push(ladder);
     }
-    if let Some((frame, record)) = found.first().and_then(|best: &Candidate| best.frames.first()) {
-        step.found(Place::behind(*frame, record, bytes));
-    } else {
+    if ladders.iter().all(Vec::is_empty) {
         let guessed = step.guess(shared, bytes)?;
-        found.extend(candidate(shared, &guessed)?);
+        ladders.push(ladder(shared, guessed)?);
     }
-    Ok(found)
+    Ok(ladders)
 }
 
-/// Looks at frames that may serve as a base together; nothing if they cannot.
+/// Returns frames and what they stand on, as far as all of it may be used.
+fn ladder(shared: &Shared, top: Vec<FrameRef>) -> Result<Ladder, RepoError> {
+    let (mut ladder, mut frames) = (Ladder::new(), top);
+    while let Some(candidate) = candidate(shared, &frames)? {
+        frames = neighbours(&candidate.lineage.below);
+        ladder.push(candidate);
+        if ladder.len() > DELTA_CHAIN_MAX.into() {
+            break;
+        }
+    }
+    Ok(ladder)
+}
+
+/// Returns the bases of two neighbours, of which two make a base again.
+fn neighbours(below: &[FrameRef]) -> Vec<FrameRef> {
+    let mut frames = below.to_vec();
+    frames.sort_unstable();
+    frames.dedup();
+    frames.truncate(2);
+    frames
+}
+
+/// Looks at frames that may serve as a base together; nothing if there are none or they cannot.
 fn candidate(shared: &Shared, frames: &[FrameRef]) -> Result<Option<Candidate>, RepoError> {
-    let mut candidate = Candidate { frames: Vec::new(), deltas: 0, root_bytes: (0, 0) };
+    let mut candidate = Candidate { frames: Vec::new(), lineage: Lineage::default() };
     for frame in frames {
         let Some(record) = shared.index.frame(*frame)? else { return Ok(None) };
-        let lineage = lineage(shared, *frame, &record, 0)?;
-        if !shared.is_trusted(frame.pack)? || lineage.deltas >= CHAIN_WRITTEN {
+        if !shared.is_trusted(frame.pack)? {
             return Ok(None);
         }
-        candidate.deltas = candidate.deltas.max(lineage.deltas);
-        candidate.root_bytes.0 += lineage.root_stored_bytes;
-        candidate.root_bytes.1 += lineage.root_plain_bytes;
+        let lineage = lineage(shared, *frame, &record, 0)?;
+        candidate.lineage.join(&lineage);
+        candidate.lineage.below.extend(lineage.below);
         candidate.frames.push((*frame, record));
     }
     Ok((!candidate.frames.is_empty()).then_some(candidate))
 }
 
 impl Candidate {
+    /// Returns how many bytes a delta to these frames may take for `plain_bytes`; none at the end of a chain.
+    pub(super) fn delta_bytes_max(&self, plain_bytes: u64) -> u64 {
+        let sum = |of: fn(&FrameRecord) -> u64| self.frames.iter().map(|(_, record)| of(record)).sum::<u64>();
+        let stored = sum(|record| record.entry.stored_length.into());
+        let plain = sum(|record| record.entry.plain_length() as u64);
+        let as_theirs = stored.saturating_mul(plain_bytes).checked_div(plain).unwrap_or(0);
+        match self.lineage.deltas {
+            0 => as_theirs / ROOT_DIVISOR,
+            deltas if deltas < CHAIN_WRITTEN => as_theirs * LINK_FACTOR,
+            _ => 0,
+        }
+    }
+
     /// Estimates what `plain_bytes` that resemble these frames would take alone.
     pub(super) fn estimate_alone(&self, plain_bytes: u64) -> u64 {
-        let (stored, plain) = self.root_bytes;
+        let Lineage { root_stored_bytes: stored, root_plain_bytes: plain, .. } = self.lineage;
         stored.saturating_mul(plain_bytes).checked_div(plain).unwrap_or(plain_bytes)
     }
 
@@ -123,41 +179,39 @@ impl Candidate {
 /// Follows the bases of a frame down to those that are no deltas.
 fn lineage(shared: &Shared, frame: FrameRef, record: &FrameRecord, above: u8) -> Result<Lineage, RepoError> {
     if let Some(known) = lock(&shared.lineages).get(&frame) {
-        return Ok(*known);
+        return Ok(known.clone());
     }
-    let mut lineage = Lineage {
-        deltas: 0,
-        root_stored_bytes: record.entry.stored_length.into(),
-        root_plain_bytes: record.entry.plain_length() as u64,
-    };
+    let mut lineage = Lineage::default();
     if let Encoding::Delta { base } = record.entry.encoding {
-        lineage = Lineage { deltas: 1, ..Lineage::default() };
         for id in base.frames() {
-            let below = base_lineage(shared, &id, above)?;
-            lineage.deltas = lineage.deltas.max(below.deltas.saturating_add(1));
-            lineage.root_stored_bytes += below.root_stored_bytes;
-            lineage.root_plain_bytes += below.root_plain_bytes;
+            let (frame, below) = base_lineage(shared, &id, above)?;
+            lineage.join(&below);
+            lineage.below.extend(frame);
         }
+        lineage.deltas = lineage.deltas.saturating_add(1);
+    } else {
+        lineage.root_stored_bytes = record.entry.stored_length.into();
+        lineage.root_plain_bytes = record.entry.plain_length() as u64;
     }
-    lock(&shared.lineages).insert(frame, lineage);
+    lock(&shared.lineages).insert(frame, lineage.clone());
     Ok(lineage)
 }
 
-/// Returns the longest lineage of the frames of an id; one that is too long for a base where there is none.
-fn base_lineage(shared: &Shared, id: &FrameId, above: u8) -> Result<Lineage, RepoError> {
+/// Returns, of the frames of an id, the one with the longest lineage; a lineage too long for a base if there is none.
+fn base_lineage(shared: &Shared, id: &FrameId, above: u8) -> Result<(Option<FrameRef>, Lineage), RepoError> {
     let endless = Lineage { deltas: u8::MAX, ..Lineage::default() };
-    if above >= CHAIN_WRITTEN {
-        return Ok(endless);
+    if above >= DELTA_CHAIN_MAX {
+        return Ok((None, endless));
     }
-    let mut longest: Option<Lineage> = None;
+    let mut longest: Option<(FrameRef, Lineage)> = None;
     for frame in shared.index.frames_by_id(id)? {
         let Some(record) = shared.index.frame(frame)? else { continue };
         let found = lineage(shared, frame, &record, above + 1)?;
-        if longest.is_none_or(|longest| found.deltas > longest.deltas) {
-            longest = Some(found);
+        if longest.as_ref().is_none_or(|(_, longest)| found.deltas > longest.deltas) {
+            longest = Some((frame, found));
         }
     }
-    Ok(longest.unwrap_or(endless))
+    Ok(longest.map_or((None, endless), |(frame, lineage)| (Some(frame), lineage)))
 }
 
 fn frame_id(shared: &Shared, record: &FrameRecord) -> FrameId {

@@ -109,8 +109,6 @@ struct Covering {
     frame: FrameRef,
     plain_bytes: u64,
     wanted_bytes: u64,
-    /// Whether it may be a base.
-    is_base: bool,
 }
 
 /// Returns the frames that hold `bytes` from `place` on, and the place behind them, if the pack goes on that far.
@@ -120,8 +118,7 @@ fn covering(shared: &Shared, place: Place, bytes: u64) -> Result<(Vec<Covering>,
         let Some(record) = shared.index.frame(at.frame)? else { return Ok((covering, None)) };
         let plain_bytes = record.entry.plain_length() as u64;
         let wanted_bytes = rest.min(plain_bytes.saturating_sub(at.offset));
-        let is_base = record.entry.features.is_some();
-        covering.push(Covering { frame: at.frame, plain_bytes, wanted_bytes, is_base });
+        covering.push(Covering { frame: at.frame, plain_bytes, wanted_bytes });
         rest -= wanted_bytes;
         at = if at.offset + wanted_bytes < plain_bytes {
             Place { offset: at.offset + wanted_bytes, ..at }
@@ -135,7 +132,7 @@ fn covering(shared: &Shared, place: Place, bytes: u64) -> Result<(Vec<Covering>,
 /// Returns the neighbours of which most is wanted, or the one where that is enough.
 fn widest_pair(covering: &[Covering]) -> Vec<FrameRef> {
     let all: u64 = covering.iter().map(|one| one.wanted_bytes).sum();
-    let useful = |one: &&Covering| one.is_base && one.wanted_bytes > all / SLIVER_DIVISOR;
+    let useful = |one: &&Covering| one.wanted_bytes > all / SLIVER_DIVISOR;
     let fits = |group: &[Covering]| {
         group.iter().map(|one| one.plain_bytes).sum::<u64>() <= FRAME_MAX_BYTES as u64
             && group.iter().all(|one| useful(&one))
