@@ -149,6 +149,7 @@ impl Gate {
             },
             host: "host".to_owned(),
             cache_bytes: 16 << 20,
+            base_cache_bytes: None,
         };
         let repo = Repository::open(store, &options, &mut || Ok(None)).unwrap();
         Self { repo, _folders: folders }

@@ -136,7 +136,8 @@ fn s8_a_forgotten_snapshot_leaves_the_lists_and_stays_with_who_reads_it() {
 fn forget(lab: &Lab, name: &str) {
     let store: std::sync::Arc<dyn ObjectStore> = std::sync::Arc::new(LocalStore::open(&lab.store()).unwrap());
     let folders = LocalFolders { cache: lab.path("other cache"), state: lab.path("other state") };
-    let options = OpenOptions { folders, host: "other".to_owned(), cache_bytes: 1 << 20 };
+    let options =
+        OpenOptions { folders, host: "other".to_owned(), cache_bytes: 1 << 20, base_cache_bytes: None };
     let key = fs::read_to_string(lab.path("key")).unwrap();
     let mut credential = || Ok(Some(Credential::FileKey(FileKey::parse(key.trim()).unwrap())));
     let repo = Repository::open(store, &options, &mut credential).unwrap();

@@ -59,6 +59,10 @@ pub(super) struct GlobalArgs {
     /// Memory for decoded frames
     #[arg(long, global = true, value_name = "SIZE", value_parser = human::parse_bytes, default_value = "64M")]
     pub(super) cache_size: u64,
+    /// Disk for copies of the packs written last, so that differences to them need not read a slow store; without it,
+    /// bases are read from the store
+    #[arg(long, global = true, value_name = "SIZE", value_parser = human::parse_bytes)]
+    pub(super) base_cache: Option<u64>,
     /// Threads that compress, decode and hash [default: the number of cores]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) threads: Option<u16>,
@@ -206,6 +210,7 @@ impl Context {
             folders: self.folders.clone(),
             host: host_name()?,
             cache_bytes: self.global.cache_size,
+            base_cache_bytes: self.global.base_cache,
         };
         let mut failed_to_ask = None;
         let opened = Repository::open(store, &options, &mut || match ask() {

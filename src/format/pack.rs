@@ -28,7 +28,8 @@ pub const TRAILER_BYTES: usize = 16;
 pub const PACK_MAX_BYTES: u64 = PACK_TARGET_BYTES
     + (Header::MAX_BYTES + FRAME_MAX_BYTES + TAG_BYTES + DIRECTORY_MAX_BYTES + TRAILER_BYTES) as u64;
 
-const PACK_MAGIC: &[u8; 8] = b"YSTRPACK";
+/// The last bytes of every pack.
+pub const PACK_MAGIC: &[u8; 8] = b"YSTRPACK";
 
 /// The directory of a pack: its frames in order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

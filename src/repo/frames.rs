@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::RepoError;
+use super::base_cache::BaseCache;
 use super::cache::DecodedCache;
 use crate::crypto::hash::IdKeys;
 use crate::crypto::secrets::WriterClass;
@@ -42,10 +43,12 @@ pub struct FrameReader {
     pub(super) index: Arc<Index>,
     pub(super) ids: IdKeys,
     pub(super) decoded: DecodedCache,
+    /// Copies of packs that this host wrote lately, where the store is far away.
+    pub(super) bases: Option<BaseCache>,
 }
 
 impl FrameReader {
-    /// Returns a frame that the index knows, from the cache if it was decoded lately.
+    /// Returns a frame that the index knows, from the cache if it was decoded lately, or from a local copy of its pack.
     ///
     /// # Errors
     /// [`RepoError::StaleIndex`] if its row is gone; else as [`Self::read_frame`].
@@ -53,7 +56,7 @@ impl FrameReader {
         self.frame_in_chain(frame, 0)
     }
 
-    /// Reads and decodes a frame from the store, past the cache.
+    /// Reads and decodes a frame from the store, past all caches: what verifying takes.
     ///
     /// # Errors
     /// [`RepoError::Damaged`] names the pack if the frame or its base is not what it should be.
@@ -87,9 +90,12 @@ impl FrameReader {
         // store may lead it in a circle.
         let base = self.base_of(&record, deltas)?;
         self.decoded.frame(frame, || {
-            let mut stored = self.stored_bytes(&record)?;
-            let decoded =
-                self.decode(&record, open(&record, &mut stored)?, base.as_deref(), FrameCheck::Seal)?;
+            let open_and_decode = |mut stored: Vec<u8>| {
+                self.decode(&record, open(&record, &mut stored)?, base.as_deref(), FrameCheck::Seal)
+            };
+            // Nothing of the copy is trusted: what does not open and decode is as good as not there.
+            let copied = self.copied_bytes(&record).and_then(|stored| open_and_decode(stored).ok());
+            let decoded = copied.map_or_else(|| open_and_decode(self.stored_bytes(&record)?), Ok)?;
             let mut offset = 0;
             for chunk in &record.entry.chunks {
                 self.decoded.keep_home(chunk.id, ChunkHome { frame, offset, length: chunk.length });
@@ -97,6 +103,12 @@ impl FrameReader {
             }
             Ok(decoded)
         })
+    }
+
+    /// Returns the stored bytes of a frame from the copy of its pack that this host kept, if there is one.
+    fn copied_bytes(&self, record: &FrameRecord) -> Option<Vec<u8>> {
+        let end = record.offset.checked_add(record.entry.stored_length.into())?;
+        self.bases.as_ref()?.get(&record.pack.id, record.offset..end)
     }
 
     fn stored_bytes(&self, record: &FrameRecord) -> Result<Vec<u8>, RepoError> {

@@ -3,6 +3,7 @@
 //! A [`Repository`] joins the three things that every operation needs: the store, the keys of its domain, and
 //! the local index. What the operations do is left to `ops` and `vfs`.
 
+pub mod base_cache;
 mod cache;
 pub mod content;
 mod error;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::base_cache::BaseCache;
 use super::cache::DecodedCache;
 use super::frames::FrameReader;
 use super::{RepoError, Repository, get_small, local, slots};
@@ -37,6 +38,8 @@ pub struct OpenOptions {
     pub host: String,
     /// Bound of the cache of decoded frames.
     pub cache_bytes: u64,
+    /// Bound of the local copies of recent packs that deltas are based on; nothing for a store that is as near.
+    pub base_cache_bytes: Option<u64>,
 }
 
 /// How a store is created.
@@ -151,11 +154,16 @@ impl Repository {
         if index.was_rebuilt() {
             tracing::info!("the local index could not be used and is made anew");
         }
+        let bases = match options.base_cache_bytes {
+            Some(bytes) => Some(BaseCache::open(&cache.join("bases"), bytes)?),
+            None => None,
+        };
         let frames = Arc::new(FrameReader {
             store: Arc::clone(&store),
             index: Arc::clone(&index),
             ids: keys.ids().clone(),
             decoded: DecodedCache::new(options.cache_bytes),
+            bases,
         });
         Ok(Self { store, config, keys, writer, chunker: Arc::new(chunker), index, frames, spool })
     }

@@ -20,6 +20,8 @@ use crate::store::memory::MemoryStore;
 /// An encrypted store and what opens it.
 pub(crate) struct TestStore {
     pub(crate) store: Arc<MemoryStore>,
+    /// What the store is opened with; nothing at first.
+    pub(crate) base_cache_bytes: Option<u64>,
     key: FileKey,
     folders: tempfile::TempDir,
 }
@@ -33,7 +35,7 @@ impl TestStore {
             chunker: ChunkerParams::DEFAULT,
         };
         Repository::create(store.as_ref(), &options).unwrap();
-        Self { store, key, folders: tempfile::tempdir().unwrap() }
+        Self { store, base_cache_bytes: None, key, folders: tempfile::tempdir().unwrap() }
     }
 
     /// Opens the store with the folders it had before.
@@ -56,6 +58,7 @@ impl TestStore {
             },
             host: "testhost".to_owned(),
             cache_bytes: 64 << 20,
+            base_cache_bytes: self.base_cache_bytes,
         };
         let key = self.key.clone();
         Repository::open(store, &options, &mut || Ok(Some(Credential::FileKey(key.clone())))).unwrap()

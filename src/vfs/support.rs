@@ -106,7 +106,8 @@ impl Sandbox {
 
 fn open(store: &Arc<MemoryStore>, folder: &tempfile::TempDir) -> Arc<Repository> {
     let folders = LocalFolders { cache: folder.path().join("cache"), state: folder.path().join("state") };
-    let options = OpenOptions { folders, host: "here".to_owned(), cache_bytes: 64 << 20 };
+    let options =
+        OpenOptions { folders, host: "here".to_owned(), cache_bytes: 64 << 20, base_cache_bytes: None };
     let store = Arc::clone(store) as Arc<dyn ObjectStore>;
     Arc::new(Repository::open(store, &options, &mut || Ok(None)).unwrap())
 }

@@ -127,7 +127,7 @@ fn open(
 ) -> (Arc<FaultStore>, Repository) {
     let store = Arc::new(FaultStore::new(Arc::clone(memory) as Arc<dyn ObjectStore>));
     let folders = LocalFolders { cache: local.path().join("cache"), state: local.path().join("state") };
-    let options = OpenOptions { folders, host: "host".into(), cache_bytes: 16 << 20 };
+    let options = OpenOptions { folders, host: "host".into(), cache_bytes: 16 << 20, base_cache_bytes: None };
     let dyn_store = Arc::clone(&store) as Arc<dyn ObjectStore>;
     let mut credential = || Ok::<_, RepoError>(Some(Credential::FileKey(key.clone())));
     let repo = Repository::open(dyn_store, &options, &mut credential).unwrap();

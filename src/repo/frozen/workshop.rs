@@ -357,7 +357,7 @@ impl HandSession<'_> {
 
 fn open(store: &Arc<LocalStore>, local: &Path, key: &FileKey) -> Repository {
     let folders = LocalFolders { cache: local.join("cache"), state: local.join("state") };
-    let options = OpenOptions { folders, host: "db0".into(), cache_bytes: 16 << 20 };
+    let options = OpenOptions { folders, host: "db0".into(), cache_bytes: 16 << 20, base_cache_bytes: None };
     let store = Arc::clone(store) as Arc<dyn ObjectStore>;
     Repository::open(store, &options, &mut || Ok(Some(Credential::FileKey(key.clone())))).unwrap()
 }

@@ -1,11 +1,15 @@
 //! Delta frames, read through the index: this version does not write them, so a pack is made by hand.
 
+use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
+
 use super::*;
 use crate::format::frame::{self, Encoding, Features, FrameChunk, FrameEncoder, FrameEntry};
 use crate::format::header::{Header, ObjectKind};
 use crate::format::index_object::{IndexObject, IndexedPack};
 use crate::format::pack::{self, Directory};
 use crate::id::{FrameId, PackId, SessionId};
+use crate::repo::frames::FrameCheck;
 use crate::repo::testing::TestStore;
 use crate::store::Payload;
 use crate::store::key::ObjectKey;
@@ -78,6 +82,38 @@ fn a_delta_frame_is_read_with_its_base_from_another_pack() {
     );
     assert_eq!(&*repo.chunk(ChunkKind::Data, &variant_chunk.id).unwrap(), variant);
     assert_eq!(&*repo.chunk(ChunkKind::Data, &base_chunk.id).unwrap(), base);
+}
+
+/// A local copy of a pack spares the store, and one that is damaged does no harm.
+#[test]
+fn frames_are_read_from_a_local_copy_of_their_pack() {
+    let mut test = TestStore::new();
+    test.base_cache_bytes = Some(1 << 20);
+    let (base, _) = base_and_variant();
+    let repo = test.open();
+    let chunk = chunk_of(&repo, &base);
+    let (encoding, encoded) = FrameEncoder::new(3).unwrap().encode(&base).unwrap();
+    write_pack(&repo, vec![(chunk, encoding, encoded)]);
+    assert_eq!(&*repo.chunk(ChunkKind::Data, &chunk.id).unwrap(), base);
+    let frame = repo.index().homes(&chunk.id).unwrap()[0].frame;
+    let pack = repo.index().pack(frame.pack).unwrap().unwrap();
+    let key = ObjectKey::pack(&pack.id);
+    let bytes = repo.store().get(&key, None).unwrap();
+    let mut spool = tempfile::tempfile().unwrap();
+    spool.write_all(&bytes).unwrap();
+    repo.frames().bases.as_ref().unwrap().put(&pack.id, &spool, bytes.len() as u64);
+
+    repo.store().delete(&key).unwrap();
+    assert_eq!(test.open().frames().cached_frame(frame).unwrap().plain(), base);
+    let record = repo.index().frame(frame).unwrap().unwrap();
+    assert!(repo.frames().read_frame(&record, FrameCheck::Seal).is_err(), "what is verified is the store's");
+
+    repo.store().create(&key, Payload::Bytes(&bytes)).unwrap();
+    let mut damaged = bytes.clone();
+    damaged[1000] ^= 1;
+    spool.write_all_at(&damaged, 0).unwrap();
+    repo.frames().bases.as_ref().unwrap().put(&pack.id, &spool, bytes.len() as u64);
+    assert_eq!(test.open().frames().cached_frame(frame).unwrap().plain(), base);
 }
 
 #[test]

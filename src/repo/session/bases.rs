@@ -53,6 +53,8 @@ pub(super) struct Lineage {
     /// What the frames at the beginning take, and their plain bytes.
     root_stored_bytes: u64,
     root_plain_bytes: u64,
+    /// Whether anything of it lies in a distant store alone.
+    is_distant: bool,
     /// The bases.
     below: Vec<FrameRef>,
 }
@@ -63,6 +65,7 @@ impl Lineage {
         self.deltas = self.deltas.max(other.deltas);
         self.root_stored_bytes += other.root_stored_bytes;
         self.root_plain_bytes += other.root_plain_bytes;
+        self.is_distant |= other.is_distant;
     }
 }
 
@@ -122,6 +125,9 @@ fn candidate(shared: &Shared, frames: &[FrameRef]) -> Result<Option<Candidate>, 
             return Ok(None);
         }
         let lineage = lineage(shared, *frame, &record, 0)?;
+        if lineage.is_distant {
+            return Ok(None);
+        }
         candidate.lineage.join(&lineage);
         candidate.lineage.below.extend(lineage.below);
         candidate.frames.push((*frame, record));
@@ -181,7 +187,8 @@ fn lineage(shared: &Shared, frame: FrameRef, record: &FrameRecord, above: u8) ->
     if let Some(known) = lock(&shared.lineages).get(&frame) {
         return Ok(known.clone());
     }
-    let mut lineage = Lineage::default();
+    let is_distant = shared.is_distant(frame.pack, &record.pack.id);
+    let mut lineage = Lineage { is_distant, ..Lineage::default() };
     if let Encoding::Delta { base } = record.entry.encoding {
         for id in base.frames() {
             let (frame, below) = base_lineage(shared, &id, above)?;

@@ -123,6 +123,8 @@ struct Shared {
     options: SessionOptions,
     /// Packs that were looked at, and whether what is in them may be relied on.
     trusted: Mutex<HashMap<PackRow, bool>>,
+    /// Packs that were looked at, and whether reading them takes a distant store.
+    distant: Mutex<HashMap<PackRow, bool>>,
     /// The delta frames so far.
     deltas: Mutex<DeltaStats>,
     /// Chains of stored deltas that were looked at.
@@ -149,6 +151,12 @@ impl Shared {
         let trusted = writer.is_some_and(|writer| writer.class == WriterClass::Full || writer == self.writer);
         lock(&self.trusted).insert(row, trusted);
         Ok(trusted)
+    }
+
+    /// Tells whether a pack lies in a distant store alone. To fetch a base from there takes longer than it saves.
+    fn is_distant(&self, row: PackRow, id: &PackId) -> bool {
+        let Some(bases) = &self.frames.bases else { return false };
+        *lock(&self.distant).entry(row).or_insert_with(|| !bases.holds(id))
     }
 }
 
@@ -207,6 +215,7 @@ impl SessionWriter {
             frames: Arc::clone(&repo.frames),
             options,
             trusted: Mutex::default(),
+            distant: Mutex::default(),
             deltas: Mutex::default(),
             lineages: Mutex::default(),
             trail: Trail::default(),

@@ -32,9 +32,14 @@ impl Place {
     /// Returns the place behind `bytes` that resemble a stored frame.
     pub(super) fn behind(frame: FrameRef, record: &FrameRecord, bytes: u64) -> Self {
         let base_bytes = record.entry.plain_length() as u64;
-        // A frame of a quarter less than its base is the first part of one that was cut in two.
+        // A frame of a quarter less than its base is the first part of one that was cut in two, and one of a quarter
+        // more has a part of what follows the base.
         if bytes < base_bytes / 4 * 3 {
             return Self { frame, offset: bytes, guesses: 0 };
+        }
+        let more_bytes = bytes.saturating_sub(base_bytes);
+        if more_bytes > base_bytes / 4 {
+            return Self { frame: next(frame), offset: more_bytes, guesses: 0 };
         }
         Self { frame: next(frame), offset: 0, guesses: 0 }
     }

@@ -63,6 +63,11 @@ impl Uploader<'_> {
         self.shared
             .store
             .create(&ObjectKey::pack(&pack.id), Payload::File { file: &file, bytes: pack.bytes })?;
+        if let Some(bases) = &self.shared.frames.bases
+            && pack.kind == ObjectKind::DataPack
+        {
+            bases.put(&pack.id, &file, pack.bytes);
+        }
         self.uploaded.packs += 1;
         self.uploaded.stored_bytes += pack.bytes;
         if pack.kind == ObjectKind::TreePack {

@@ -5,15 +5,24 @@ use crate::format::frame::Encoding;
 use crate::format::frame::FrameEntry;
 use crate::store::fault::Call;
 
-/// Rows of text, of which `changed` differ from those of every other version.
-fn rows(version: u64, changed: impl Fn(usize) -> bool) -> Vec<u8> {
+/// Rows of text, each of its own version.
+fn versions(of: impl Fn(usize) -> u64) -> Vec<u8> {
     let mut text = Vec::new();
     for row in 0..2000_usize {
-        let version = if changed(row) { version } else { 0 };
-        let hash = blake3::hash(format!("{row} of {version}").as_bytes()).to_hex();
+        let hash = blake3::hash(format!("{row} of {}", of(row)).as_bytes()).to_hex();
         text.extend_from_slice(format!("{row}\t{hash}\tsome words that stand in each row\n").as_bytes());
     }
     text
+}
+
+/// Rows of text, of which `changed` differ from those of every other version.
+fn rows(version: u64, changed: impl Fn(usize) -> bool) -> Vec<u8> {
+    versions(|row| if changed(row) { version } else { 0 })
+}
+
+/// Rows of text of which each night changes 20, other ones each time.
+fn night(number: u64) -> Vec<u8> {
+    versions(|row| (1..=number).rev().find(|night| (row as u64 + 41 * night) % 100 == 0).unwrap_or(0))
 }
 
 /// Adds chunks in a session of their own and commits it.
@@ -59,26 +68,112 @@ fn what_resembles_a_stored_frame_is_stored_as_its_difference() {
     assert_eq!(&*cold.chunk(ChunkKind::Data, &id).unwrap(), second);
 }
 
+/// Returns how many deltas lead to the beginning of a chunk's chain.
+fn chain_of(repo: &Repository, plain: &[u8]) -> u8 {
+    let mut entry = entry_of(repo, ChunkKind::Data, plain);
+    let mut deltas = 0;
+    while let Encoding::Delta { base } = entry.encoding {
+        let id = base.frames().next().unwrap();
+        let frame = repo.index().frames_by_id(&id).unwrap()[0];
+        entry = repo.index().frame(frame).unwrap().unwrap().entry;
+        deltas += 1;
+    }
+    deltas
+}
+
 /// Each delta of a chain makes the last one slower to read, so that sessions end them; readers follow them all.
 #[test]
-fn chains_of_deltas_end() {
+fn a_series_of_nights_has_chains_that_end() {
     let mut test = TestStore::new();
     let repo = test.open();
-    let versions: Vec<Vec<u8>> = (0..6).map(|night| rows(night, |row| row as u64 % 300 < night)).collect();
-    for version in &versions {
-        commit_all(&repo, Deltas::WherePays, &[(ChunkKind::Data, version)]);
+    let nights: Vec<Vec<u8>> = (0..24).map(night).collect();
+    let mut stored = Vec::new();
+    for version in &nights {
+        let stats = commit_all(&repo, Deltas::WherePays, &[(ChunkKind::Data, version)]);
+        assert_eq!(stats.deltas.frames, u64::from(!stored.is_empty()));
+        stored.push(stats.deltas.stored_bytes);
     }
-    let entries: Vec<FrameEntry> =
-        versions.iter().map(|version| entry_of(&repo, ChunkKind::Data, version)).collect();
-    assert!(!is_delta(&entries[0]) && entries[1..].iter().all(is_delta));
-    let last_of_chain: Vec<bool> = entries.iter().map(|entry| entry.features.is_none()).collect();
-    assert!(last_of_chain.contains(&true), "{last_of_chain:?}");
+    let chains: Vec<u8> = nights.iter().map(|version| chain_of(&repo, version)).collect();
+    assert_eq!(chains.iter().max(), Some(&5), "{chains:?}");
+    assert!(chains.iter().filter(|chain| **chain == 1).count() <= 4, "{chains:?}");
+    // The last night differs from the first in 23 times as many rows as from the one before.
+    let (first, last) = (stored[1], stored[12..].iter().sum::<u64>() / 12);
+    assert!(last < 8 * first, "{stored:?}");
     let cold = test.open_cold();
     cold.refresh().unwrap();
-    for version in &versions {
+    for version in &nights {
         let id = cold.keys().ids().chunk_id(ChunkKind::Data, version);
         assert_eq!(&*cold.chunk(ChunkKind::Data, &id).unwrap(), version);
     }
+}
+
+/// Changes that grow make the delta to the night before larger than the one to the beginning would have to be.
+#[test]
+fn a_night_that_undoes_much_is_compared_with_the_one_it_resembles() {
+    let test = TestStore::new();
+    let repo = test.open();
+    let first = rows(0, |_| false);
+    let second = rows(1, |row| row % 40 == 7);
+    let third = rows(2, |row| row == 1500);
+    let sizes = [&first, &second, &third].map(|version| {
+        commit_all(&repo, Deltas::WherePays, &[(ChunkKind::Data, version)]).deltas.stored_bytes
+    });
+    assert!(sizes[2] * 10 < sizes[1], "{sizes:?}");
+}
+
+/// A frame that is cut at other places than those that are stored is the difference to two neighbours.
+#[test]
+fn what_lies_across_two_stored_frames_is_their_difference() {
+    let mut test = TestStore::new();
+    let repo = test.open();
+    let all = [rows(1, |_| true), rows(2, |_| true), rows(3, |_| true), rows(4, |_| true)].concat();
+    let quarter = all.len() / 4;
+    let add = |cuts: &[usize]| {
+        let session = SessionWriter::open(&repo, SessionOptions::new("test")).unwrap();
+        for ends in cuts.windows(2) {
+            session.add_inner(&all[ends[0]..ends[1]]).unwrap();
+        }
+        let prepared = manifest(&session, &repo);
+        session.commit(prepared).unwrap().1
+    };
+    add(&[0, quarter, 2 * quarter, 3 * quarter, all.len()]);
+    // The first one resembles a stored frame, and the others lie where it leads.
+    let cuts = [0, quarter * 21 / 20, quarter * 3 / 2, quarter * 5 / 2, all.len()];
+    let stats = add(&cuts);
+    let middle = &all[cuts[2]..cuts[3]];
+    assert_eq!(stats.deltas.frames, 4, "{stats:?}");
+    let Encoding::Delta { base } = entry_of(&repo, ChunkKind::Data, middle).encoding else {
+        panic!("no delta")
+    };
+    assert_eq!(base.frames().count(), 2);
+    let cold = test.open_cold();
+    cold.refresh().unwrap();
+    let id = cold.keys().ids().chunk_id(ChunkKind::Data, middle);
+    assert_eq!(&*cold.chunk(ChunkKind::Data, &id).unwrap(), middle);
+}
+
+/// Where the store is far away, a base is one that lies near: fetching others takes longer than they save.
+#[test]
+fn bases_for_a_distant_store_come_from_the_copies_kept_here() {
+    let versions: Vec<Vec<u8>> = (0..3).map(|night| rows(night, |row| row % 300 == 11)).collect();
+    let mut test = TestStore::new();
+    test.base_cache_bytes = Some(64 << 20);
+    let faulty = Arc::new(FaultStore::new(Arc::clone(&test.store) as Arc<dyn ObjectStore>));
+    faulty.script(|call: &Call| {
+        let reads_pack = call.operation == Operation::Get && call.object.starts_with("packs/");
+        reads_pack.then_some(Fault::Fail(StoreErrorKind::Unavailable))
+    });
+    let deltas = |test: &TestStore, version: &[u8]| {
+        let repo = test.open_through(Arc::clone(&faulty) as Arc<dyn ObjectStore>);
+        commit_all(&repo, Deltas::WherePays, &[(ChunkKind::Data, version)]).deltas.frames
+    };
+    assert_eq!(versions.iter().map(|version| deltas(&test, version)).collect::<Vec<_>>(), [0, 1, 1]);
+    // Without room for copies there is nothing near, and nothing is asked of the store.
+    test.base_cache_bytes = Some(0);
+    let reads = faulty.calls().iter().filter(|call| call.object.starts_with("packs/")).count();
+    assert_eq!(deltas(&test, &rows(9, |row| row % 300 == 11)), 0);
+    let later = faulty.calls().iter().filter(|call| call.object.starts_with("packs/")).count();
+    assert_eq!(later - reads, 1, "one pack was written, and none read");
 }
 
 /// A series that drifts away from its base begins a new one by itself.
