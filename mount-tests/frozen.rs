@@ -19,7 +19,8 @@ use serde_json::{Map, Value};
 use crate::harness::{Lab, Need, Ran, can, noise, succeed};
 
 /// The stores, and what opens each of them: names of files beside it.
-const STORES: [(&str, &[&str]); 5] = [
+const STORES: [(&str, &[&str]); 6] = [
+    ("chains", &["key"]),
     ("deltas", &["key"]),
     ("encrypted", &["key", "passphrase", "recovery-key"]),
     ("marks", &[]),
@@ -118,6 +119,11 @@ fn every_frozen_store_is_read_here() {
 }
 
 #[test]
+fn the_program_reads_frozen_chains_of_deltas() {
+    the_program_reads("chains");
+}
+
+#[test]
 fn the_program_reads_frozen_delta_frames() {
     the_program_reads("deltas");
 }
@@ -140,6 +146,11 @@ fn the_program_reads_a_frozen_plain_store() {
 #[test]
 fn the_program_reads_frozen_trees() {
     the_program_reads("trees");
+}
+
+#[test]
+fn the_reader_reads_frozen_chains_of_deltas() {
+    the_reader_reads("chains");
 }
 
 #[test]

@@ -59,10 +59,6 @@ pub(super) struct GlobalArgs {
     /// Memory for decoded frames
     #[arg(long, global = true, value_name = "SIZE", value_parser = human::parse_bytes, default_value = "64M")]
     pub(super) cache_size: u64,
-    /// Disk for copies of the packs written last, so that differences to them need not read a slow store; without it,
-    /// bases are read from the store
-    #[arg(long, global = true, value_name = "SIZE", value_parser = human::parse_bytes)]
-    pub(super) base_cache: Option<u64>,
     /// Threads that compress, decode and hash [default: the number of cores]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) threads: Option<u16>,
@@ -148,10 +144,16 @@ impl Context {
 
     /// Opens the store with the key that is configured, or asks for it.
     pub(super) fn open(&self) -> Result<Repository, CommandError> {
+        self.open_with_bases(None)
+    }
+
+    /// Opens the store as [`Self::open`] does, with a bound for local copies of recent packs.
+    pub(super) fn open_with_bases(&self, base_cache_bytes: Option<u64>) -> Result<Repository, CommandError> {
         let location = self.location()?;
         let source = self.key_source();
         let question = format!("passphrase of {location}");
-        self.open_with(&location, source.configured().as_deref(), &mut || source.credential(&question))
+        let mut ask = || source.credential(&question);
+        self.open_asking(&location, source.configured().as_deref(), base_cache_bytes, &mut ask)
     }
 
     /// Opens the store with keys from `ask`; asks again where a person may have mistyped, that is, where no key
@@ -162,11 +164,22 @@ impl Context {
         configured: Option<&str>,
         ask: &mut dyn FnMut() -> Result<Credential, CommandError>,
     ) -> Result<Repository, CommandError> {
+        self.open_asking(location, configured, None, ask)
+    }
+
+    fn open_asking(
+        &self,
+        location: &Location,
+        configured: Option<&str>,
+        base_cache_bytes: Option<u64>,
+        ask: &mut dyn FnMut() -> Result<Credential, CommandError>,
+    ) -> Result<Repository, CommandError> {
         let attempts = if configured.is_none() { PROMPT_ATTEMPTS } else { 1 };
         let mut attempt = 1;
         let repo = loop {
             let mut answered = false;
-            let opened = self.try_open(location, &mut || ask().inspect(|_| answered = true));
+            let opened =
+                self.try_open(location, base_cache_bytes, &mut || ask().inspect(|_| answered = true));
             match opened {
                 // Where nobody could be asked, asking again is of no use.
                 Err(error)
@@ -198,6 +211,7 @@ impl Context {
     fn try_open(
         &self,
         location: &Location,
+        base_cache_bytes: Option<u64>,
         ask: &mut dyn FnMut() -> Result<Credential, CommandError>,
     ) -> Result<Repository, CommandError> {
         let store: Arc<dyn ObjectStore> = match LocalStore::open(location.path()) {
@@ -210,7 +224,7 @@ impl Context {
             folders: self.folders.clone(),
             host: host_name()?,
             cache_bytes: self.global.cache_size,
-            base_cache_bytes: self.global.base_cache,
+            base_cache_bytes,
         };
         let mut failed_to_ask = None;
         let opened = Repository::open(store, &options, &mut || match ask() {

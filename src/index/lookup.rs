@@ -66,7 +66,7 @@ impl Index {
         })
     }
 
-    /// Returns all frames of that id, in order. Deltas are among them, and are no base for others.
+    /// Returns all frames of that id, in order.
     ///
     /// # Errors
     /// Fails if the file cannot be read or is damaged.

@@ -14,7 +14,7 @@ use crate::format::frame::Features;
 /// Frames that are offered at most.
 const OFFERED_MAX: usize = 8;
 /// Rows that are looked at for one super-feature, the newest first: what very many frames share says little.
-const ROWS_PER_FEATURE: u32 = 64;
+const ROWS_PER_FEATURE: usize = 64;
 
 /// A frame that shares super-features with the one that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,11 +26,11 @@ pub struct SimilarFrame {
 }
 
 impl Index {
-    /// Returns base frames that resemble one with these features: those that share most first, then the newest; at
+    /// Returns frames that resemble one with these features: those that share most first, then the newest; at
     /// most eight.
     ///
-    /// They are data, deltas among them, and not of ingest-only writers. Of features that very many frames have, the newest
-    /// frames are considered.
+    /// They are data, deltas among them, and not of ingest-only writers. Of features that very many frames have, the
+    /// newest frames are considered.
     ///
     /// # Errors
     /// Fails if the file cannot be read or is damaged.
@@ -55,16 +55,29 @@ impl Index {
 
 /// Returns the keys of frames that seem to share features, in the order in which they are wanted.
 fn candidates(connection: &Connection, features: &Features) -> rusqlite::Result<Vec<i64>> {
-    let mut statement = connection
+    let mut newest = connection
         .prepare_cached("SELECT frame FROM features WHERE prefix = ?1 ORDER BY frame DESC LIMIT ?2")?;
-    let mut counts: BTreeMap<i64, u8> = BTreeMap::new();
-    for prefix in feature_prefixes(features) {
-        for_each_row(statement.query((prefix, ROWS_PER_FEATURE))?, |row| {
-            *counts.entry(row.get(0)?).or_default() += 1;
+    let mut one =
+        connection.prepare_cached("SELECT count(*) FROM features WHERE prefix = ?1 AND frame = ?2")?;
+    let prefixes = feature_prefixes(features);
+    let mut shared: BTreeMap<i64, [bool; 3]> = BTreeMap::new();
+    for (place, prefix) in prefixes.iter().enumerate() {
+        for_each_row(newest.query((prefix, ROWS_PER_FEATURE))?, |row| {
+            shared.entry(row.get(0)?).or_default()[place] = true;
             Ok(())
         })?;
     }
-    let mut keys: Vec<_> = counts.into_iter().map(|(key, count)| (count, key)).collect();
+    // Old frames with a rare feature may have a common one too, beyond the rows that were looked at.
+    for (place, prefix) in prefixes.iter().enumerate() {
+        if shared.values().filter(|places| places[place]).count() < ROWS_PER_FEATURE {
+            continue;
+        }
+        for (key, places) in shared.iter_mut().filter(|(_, places)| !places[place]) {
+            places[place] = one.query_row((prefix, key), |row| row.get(0))?;
+        }
+    }
+    let count = |places: [bool; 3]| places.into_iter().filter(|is_shared| *is_shared).count();
+    let mut keys: Vec<_> = shared.into_iter().map(|(key, places)| (count(places), key)).collect();
     keys.sort_unstable();
     Ok(keys.into_iter().rev().map(|(_, key)| key).collect())
 }

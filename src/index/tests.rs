@@ -1,5 +1,7 @@
 //! The index as its callers see it, and held against a model.
 
+mod similar;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -462,6 +464,7 @@ fn model_homes(model: &Model, number: u64) -> BTreeSet<(PackId, u32, u32, u32)> 
 }
 
 fn compare(index: &Index, model: &Model) -> Result<(), TestCaseError> {
+    similar::compare(index, model)?;
     prop_assert_eq!(index.applied().unwrap(), model.keys().cloned().collect());
     for number in 0..45 {
         prop_assert_eq!(homes(index, number), model_homes(model, number));

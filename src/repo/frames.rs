@@ -18,6 +18,8 @@ use crate::store::{ObjectStore, StoreErrorKind};
 /// The plain bytes of a frame.
 pub struct DecodedFrame {
     plain: Vec<u8>,
+    /// Deltas of its chain, itself included.
+    deltas: u8,
 }
 
 impl DecodedFrame {
@@ -53,7 +55,22 @@ impl FrameReader {
     /// # Errors
     /// [`RepoError::StaleIndex`] if its row is gone; else as [`Self::read_frame`].
     pub fn cached_frame(&self, frame: FrameRef) -> Result<Arc<DecodedFrame>, RepoError> {
-        self.frame_in_chain(frame, 0)
+        if let Some(kept) = self.decoded.kept_frame(&frame) {
+            return Ok(kept);
+        }
+        let record = self.index.frame(frame)?.ok_or(RepoError::StaleIndex)?;
+        // Before the cache is asked: a thread that loads a frame there must not wait for another one, since a damaged
+        // store may lead it in a circle.
+        let base = self.base_of(&record, 0)?;
+        self.decoded.frame(frame, || {
+            let decoded = self.open_and_decode(&record, base.as_deref(), Some(FrameCheck::Seal))?;
+            let mut offset = 0;
+            for chunk in &record.entry.chunks {
+                self.decoded.keep_home(chunk.id, ChunkHome { frame, offset, length: chunk.length });
+                offset += chunk.length;
+            }
+            Ok(decoded)
+        })
     }
 
     /// Reads and decodes a frame from the store, past all caches: what verifying takes.
@@ -77,32 +94,33 @@ impl FrameReader {
     ) -> Result<DecodedFrame, RepoError> {
         let encoded = open(record, stored)?;
         let base = self.base_of(record, 0)?;
-        self.decode(record, encoded, base.as_deref(), check)
+        self.decode(record, encoded, base.as_deref(), Some(check))
     }
 
-    /// Returns a frame to which a number of deltas led.
+    /// Returns a frame to which a number of deltas led. It is neither kept, since whoever reads on needs the next frame's
+    /// base, nor re-hashed, since what stands on it is.
     fn frame_in_chain(&self, frame: FrameRef, deltas: u8) -> Result<Arc<DecodedFrame>, RepoError> {
         if let Some(kept) = self.decoded.kept_frame(&frame) {
             return Ok(kept);
         }
         let record = self.index.frame(frame)?.ok_or(RepoError::StaleIndex)?;
-        // Before the cache is asked: a thread that loads a frame there must not wait for another one, since a damaged
-        // store may lead it in a circle.
         let base = self.base_of(&record, deltas)?;
-        self.decoded.frame(frame, || {
-            let open_and_decode = |mut stored: Vec<u8>| {
-                self.decode(&record, open(&record, &mut stored)?, base.as_deref(), FrameCheck::Seal)
-            };
-            // Nothing of the copy is trusted: what does not open and decode is as good as not there.
-            let copied = self.copied_bytes(&record).and_then(|stored| open_and_decode(stored).ok());
-            let decoded = copied.map_or_else(|| open_and_decode(self.stored_bytes(&record)?), Ok)?;
-            let mut offset = 0;
-            for chunk in &record.entry.chunks {
-                self.decoded.keep_home(chunk.id, ChunkHome { frame, offset, length: chunk.length });
-                offset += chunk.length;
-            }
-            Ok(decoded)
-        })
+        self.open_and_decode(&record, base.as_deref(), None).map(Arc::new)
+    }
+
+    /// Reads a frame, from the copy of its pack that this host kept if there is one. Nothing of the copy is trusted:
+    /// what does not open and decode is as good as not there.
+    fn open_and_decode(
+        &self,
+        record: &FrameRecord,
+        base: Option<&DecodedFrame>,
+        check: Option<FrameCheck>,
+    ) -> Result<DecodedFrame, RepoError> {
+        let decode = |mut stored: Vec<u8>| self.decode(record, open(record, &mut stored)?, base, check);
+        if let Some(decoded) = self.copied_bytes(record).and_then(|stored| decode(stored).ok()) {
+            return Ok(decoded);
+        }
+        decode(self.stored_bytes(record)?)
     }
 
     /// Returns the stored bytes of a frame from the copy of its pack that this host kept, if there is one.
@@ -122,23 +140,27 @@ impl FrameReader {
         })
     }
 
+    /// Decodes a frame. Without `check`, only what ingest-only writers made is re-hashed.
     fn decode(
         &self,
         record: &FrameRecord,
         encoded: &[u8],
         base: Option<&DecodedFrame>,
-        check: FrameCheck,
+        check: Option<FrameCheck>,
     ) -> Result<DecodedFrame, RepoError> {
+        let deltas = base.map_or(0, |base| base.deltas + 1);
         let base = base.map(DecodedFrame::plain);
         let plain = decode(record.entry.encoding, encoded, record.entry.plain_length(), base)
             .map_err(|error| damaged_pack(&ObjectKey::pack(&record.pack.id), error))?;
-        if check == FrameCheck::Rehash
-            || base.is_some()
-            || record.pack.writer.class == WriterClass::IngestOnly
-        {
+        let is_hashed = match check {
+            Some(FrameCheck::Rehash) => true,
+            Some(FrameCheck::Seal) => base.is_some(),
+            None => false,
+        };
+        if is_hashed || record.pack.writer.class == WriterClass::IngestOnly {
             self.check_hashes(record, &plain)?;
         }
-        Ok(DecodedFrame { plain })
+        Ok(DecodedFrame { plain, deltas })
     }
 
     /// Returns the base of a delta to which `deltas` others led; nothing for a frame that is no delta.
@@ -146,18 +168,30 @@ impl FrameReader {
         let Encoding::Delta { base } = record.entry.encoding else { return Ok(None) };
         let malformed =
             |why| damaged_pack(&ObjectKey::pack(&record.pack.id), FormatError::malformed("frame", why));
+        let too_long = "it is at the end of a chain of too many deltas";
+        // Ends where a damaged store leads in a circle.
         if deltas >= DELTA_CHAIN_MAX {
-            return Err(malformed("it is at the end of a chain of too many deltas"));
+            return Err(malformed(too_long));
         }
         let mut frames = base.frames().map(|id| self.base_frame(&id, deltas + 1));
         let (Some(first), second) = (frames.next().transpose()?, frames.next().transpose()?) else {
             return Ok(None);
         };
-        let Some(second) = second else { return Ok(Some(first)) };
-        if first.plain.len() + second.plain.len() > FRAME_MAX_BYTES {
-            return Err(malformed("its base is too long"));
+        let base = match second {
+            None => first,
+            Some(second) if first.plain.len() + second.plain.len() > FRAME_MAX_BYTES => {
+                return Err(malformed("its base is too long"));
+            }
+            Some(second) => Arc::new(DecodedFrame {
+                plain: [first.plain(), second.plain()].concat(),
+                deltas: first.deltas.max(second.deltas),
+            }),
+        };
+        // What was kept came without a look at its own bases.
+        if base.deltas >= DELTA_CHAIN_MAX {
+            return Err(malformed(too_long));
         }
-        Ok(Some(Arc::new(DecodedFrame { plain: [first.plain(), second.plain()].concat() })))
+        Ok(Some(base))
     }
 
     fn base_frame(&self, id: &FrameId, deltas: u8) -> Result<Arc<DecodedFrame>, RepoError> {

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
+use crate::crypto::hash::ChunkKind;
 use crate::crypto::secrets::WriterClass;
 use crate::format::header::ObjectKind;
 use crate::format::snapshot::{Completeness, MarkState};
@@ -22,12 +23,13 @@ use workshop::{Draft, Frame, Secrets, Workshop};
 /// A frozen store: its name, what opens it, and what fills it.
 type Recipe = (&'static str, Secrets, fn(&Workshop));
 
-const STORES: [Recipe; 5] = [
+const STORES: [Recipe; 6] = [
     ("encrypted", Secrets::All, fill_encrypted),
     ("plain", Secrets::None, fill_plain),
     ("deltas", Secrets::KeyFile, fill_deltas),
     ("trees", Secrets::None, fill_trees),
     ("marks", Secrets::None, fill_marks),
+    ("chains", Secrets::KeyFile, fill_chains),
 ];
 
 fn folder() -> PathBuf {
@@ -152,17 +154,61 @@ fn fill_deltas(workshop: &Workshop) {
     });
     let mut data = session.take_data(1);
     assert_eq!(data.len(), 4);
-    data[0].base = Some(base_of_log);
-    data[2].base = Some(data[1].chunks.clone());
-    data[3].base = Some(base_of_table.clone());
+    data[0].bases = vec![base_of_log];
+    data[2].bases = vec![data[1].chunks.clone()];
+    data[3].bases = vec![base_of_table.clone()];
     let mut pages = session.take_metadata(1);
     let root_page = pages.len() - 1;
-    pages[root_page].base = Some(base_page);
+    pages[root_page].bases = vec![base_page];
     session.pack(ObjectKind::DataPack, &data);
     session.pack(ObjectKind::TreePack, &pages);
     // A base that was moved whole: the same list of chunks in another pack is the same frame.
-    session.pack(ObjectKind::DataPack, &[Frame { chunks: base_of_table, base: None }]);
+    session.pack(ObjectKind::DataPack, &[Frame { chunks: base_of_table, bases: Vec::new() }]);
     session.commit(&Draft::new("logs"), entries);
+}
+
+/// Deltas that stand on deltas, up to the longest chain, and on two frames, of which one may be a delta too.
+fn fill_chains(workshop: &Workshop) {
+    let writer = Workshop::writer("db1", WriterClass::Full);
+    let (mut log, left, right) = (noise(40, 4000), noise(41, 4000), noise(42, 4000));
+    let across = [&left[3000..], &right[..3000]].concat();
+    let mut again = [&right[3500..], &across[..3500]].concat();
+    again[1000] ^= 1;
+    let mut below: Option<Frame> = None;
+    for number in 1..=9 {
+        let mut session = workshop.begin(&writer, number);
+        log[usize::from(number) * 400..][..4].fill(number);
+        let entries = session.make(&|maker| {
+            let file = |name: &str, bytes: &[u8]| maker.pieces(name, &[Piece::Data(bytes)]);
+            let mut entries = Vec::new();
+            if number > 1 {
+                entries.push(file("across", &across));
+            }
+            if number > 2 {
+                entries.push(file("again", &again));
+            }
+            entries.extend([file("left", &left), file("log", &log), file("right", &right)]);
+            entries
+        });
+        // Each file is one chunk. Only new ones are left: the log of this night, and one or two more.
+        let mut data = session.take_data(1);
+        let of = |bytes: &[u8]| vec![(ChunkKind::Data, bytes.to_vec())];
+        for frame in &mut data {
+            let plain = frame.chunks[0].1.clone();
+            if plain == log {
+                frame.bases = below.iter().map(|below| below.chunks.clone()).collect();
+            } else if plain == across {
+                frame.bases = vec![of(&left), of(&right)];
+            } else if plain == again {
+                frame.bases = vec![of(&right), of(&across)];
+            }
+        }
+        below = Some(Frame { chunks: of(&log), bases: Vec::new() });
+        session.pack(ObjectKind::DataPack, &data);
+        let pages = session.take_metadata(1);
+        session.pack(ObjectKind::TreePack, &pages);
+        session.commit(&Draft::new("nights"), entries);
+    }
 }
 
 /// Everything that trees and content can hold; the ends of some pages and nodes are where no writer puts them.

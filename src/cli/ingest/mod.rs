@@ -77,6 +77,10 @@ pub(super) struct IngestArgs {
     /// Store nothing as a difference to what is similar
     #[arg(long)]
     no_delta: bool,
+    /// Disk for copies of the packs written last: where the store is slow to read, store differences only to what
+    /// is in them
+    #[arg(long, value_name = "SIZE", value_parser = human::parse_bytes, conflicts_with = "no_delta")]
+    base_cache: Option<u64>,
     /// Say what would be backed up, and write nothing
     #[arg(short = 'n', long, conflicts_with = "stream_name")]
     dry_run: bool,
@@ -96,7 +100,7 @@ pub(super) fn run(context: &Context, args: IngestArgs) -> Result<(), CommandErro
         // A command that is run would inherit that, and some cannot cope with it.
         process::raise_open_files();
     }
-    let repo = context.open()?;
+    let repo = context.open_with_bases(args.base_cache)?;
     let reporter = context.reporter();
     match &input {
         Input::Paths(paths) if args.dry_run => {

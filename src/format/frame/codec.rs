@@ -136,11 +136,14 @@ impl FrameDecoder {
         let mut plain = Vec::with_capacity(plain_length);
         match base {
             None => library(self.context.decompress(&mut plain, encoded))?,
-            Some(base) => {
+            Some(base) if base.starts_with(&zstd_safe::MAGIC_DICTIONARY.to_le_bytes()) => {
+                // As a dictionary, this would be taken for more than raw content; and a context may not outlive its
+                // prefix, so that it takes one of its own.
                 let mut context = Self::new()?.context;
                 library(context.ref_prefix(base))?;
                 library(context.decompress(&mut plain, encoded))?
             }
+            Some(base) => library(self.context.decompress_using_dict(&mut plain, encoded, base))?,
         };
         if plain.len() == plain_length { Ok(plain) } else { Err(malformed("it decodes to another length")) }
     }

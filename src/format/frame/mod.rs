@@ -179,7 +179,7 @@ impl FrameEntry {
         Ok(entry)
     }
 
-    fn check(&self) -> Result<(), &'static str> {
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
         if self.chunks.iter().any(|chunk| chunk.length == 0) {
             return Err("a chunk is empty");
         }
@@ -234,7 +234,7 @@ pub fn open<'a>(
 }
 
 fn associated_data(header: &HeaderHash, number: u32, encoding: Encoding) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(header.0.len() + 5 + FrameId::LEN);
+    let mut bytes = Vec::with_capacity(header.0.len() + 5 + 2 * FrameId::LEN);
     bytes.extend_from_slice(&header.0);
     bytes.extend_from_slice(&number.to_le_bytes());
     bytes.push(encoding.number());

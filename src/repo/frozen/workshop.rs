@@ -20,7 +20,7 @@ use crate::crypto::hash::ChunkKind;
 use crate::crypto::secrets::{DomainKeys, RootSecret, Writer, WriterClass};
 use crate::crypto::slot::{Argon2Params, Credential, FileKey, WrappedRoot};
 use crate::format::config::{Config, Encryption, FORMAT_VERSION};
-use crate::format::frame::{self, Encoding, Features, FrameChunk, FrameEntry};
+use crate::format::frame::{self, DeltaBase, Encoding, Features, FrameChunk, FrameEntry};
 use crate::format::header::{Header, ObjectKind};
 use crate::format::index_object::{IndexObject, IndexedPack};
 use crate::format::keys::SlotKind;
@@ -70,7 +70,8 @@ pub(super) type Fill<'a> = &'a dyn Fn(&Maker<'_>) -> Vec<Made>;
 /// A frame that is to be written: its chunks, and those of its base if it is to be a delta.
 pub(super) struct Frame {
     pub(super) chunks: Vec<(ChunkKind, Vec<u8>)>,
-    pub(super) base: Option<Vec<(ChunkKind, Vec<u8>)>>,
+    /// The chunks of the frames that it is the difference to: none, one or two.
+    pub(super) bases: Vec<Vec<(ChunkKind, Vec<u8>)>>,
 }
 
 /// A store in a folder, what opens it, and what is expected of it.
@@ -290,7 +291,10 @@ impl HandSession<'_> {
         let mut fresh = self.fresh.borrow_mut();
         let (taken, left) = fresh.drain(..).partition::<Vec<_>, _>(|(kind, _)| wanted(*kind));
         *fresh = left;
-        taken.chunks(chunks_in_frame).map(|chunks| Frame { chunks: chunks.to_vec(), base: None }).collect()
+        taken
+            .chunks(chunks_in_frame)
+            .map(|chunks| Frame { chunks: chunks.to_vec(), bases: Vec::new() })
+            .collect()
     }
 
     /// Writes a pack, unless it would be empty.
@@ -303,18 +307,21 @@ impl HandSession<'_> {
         let header_bytes = u32::try_from(bytes.len()).unwrap();
         let mut directory = Directory::default();
         for (number, frame) in (0..).zip(frames) {
-            let (encoding, mut encoded) = match &frame.base {
-                None => frame::encode(&plain(&frame.chunks), 3).unwrap(),
-                Some(base) => {
-                    let delta = frame::encode_delta(&plain(&frame.chunks), &plain(base)).unwrap();
-                    let chunks = listed(keys, base);
-                    let base = keys.ids().frame_id(chunks.iter().map(|chunk| (chunk.id, chunk.length)));
-                    (Encoding::Delta { base: base.into() }, delta)
+            let id = |base: &Vec<_>| {
+                let chunks = listed(keys, base);
+                keys.ids().frame_id(chunks.iter().map(|chunk| (chunk.id, chunk.length)))
+            };
+            let delta = || frame::encode_delta(&plain(&frame.chunks), &plain(&frame.bases.concat())).unwrap();
+            let (encoding, mut encoded) = match frame.bases.as_slice() {
+                [] => frame::encode(&plain(&frame.chunks), 3).unwrap(),
+                [base] => (Encoding::Delta { base: id(base).into() }, delta()),
+                [first, second, ..] => {
+                    (Encoding::Delta { base: DeltaBase::pair(id(first), id(second)) }, delta())
                 }
             };
             frame::seal(&key, &header_hash, number, encoding, &mut encoded).unwrap();
             let stored_length = u32::try_from(encoded.len()).unwrap();
-            let features = frame.base.is_none().then_some(Features([number.into(), 2, u64::MAX]));
+            let features = frame.bases.is_empty().then_some(Features([number.into(), 2, u64::MAX]));
             directory.frames.push(FrameEntry {
                 stored_length,
                 encoding,

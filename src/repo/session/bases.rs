@@ -13,11 +13,14 @@ use crate::repo::frames::DecodedFrame;
 const CHAIN_WRITTEN: u8 = 5;
 
 /// A delta to a frame that is none takes at most this part of what that frame takes.
-const ROOT_DIVISOR: u64 = 2;
+const BOTTOM_DIVISOR: u64 = 2;
 
 /// A delta to a delta takes at most so many times what that takes. Where the changes since have grown to more, they are
 /// compared with what lies below it, and become a better base for the nights to come.
 const LINK_FACTOR: u64 = 2;
+
+/// Lineages that are kept. One takes 100 bytes.
+const LINEAGES_KEPT: usize = 1 << 16;
 
 /// Frames that a new one resembles, and below them their own bases, down to those that are no deltas.
 pub(super) type Ladder = Vec<Candidate>;
@@ -51,8 +54,8 @@ pub(super) struct Lineage {
     /// Deltas on the way to the beginning, the frame included.
     deltas: u8,
     /// What the frames at the beginning take, and their plain bytes.
-    root_stored_bytes: u64,
-    root_plain_bytes: u64,
+    bottom_stored_bytes: u64,
+    bottom_plain_bytes: u64,
     /// Whether anything of it lies in a distant store alone.
     is_distant: bool,
     /// The bases.
@@ -63,8 +66,8 @@ impl Lineage {
     /// Adds the lineage of a neighbour, or of one of two bases.
     fn join(&mut self, other: &Self) {
         self.deltas = self.deltas.max(other.deltas);
-        self.root_stored_bytes += other.root_stored_bytes;
-        self.root_plain_bytes += other.root_plain_bytes;
+        self.bottom_stored_bytes += other.bottom_stored_bytes;
+        self.bottom_plain_bytes += other.bottom_plain_bytes;
         self.is_distant |= other.is_distant;
     }
 }
@@ -79,15 +82,12 @@ pub(super) fn find(
 ) -> Result<Vec<Ladder>, RepoError> {
     let mut ladders = Vec::new();
     for similar in shared.index.similar_frames(features)? {
-        let ladder = ladder(shared, vec![similar.frame])?;
-        if let Some((frame, record)) = ladder.first().and_then(|top| top.frames.first())
-            && ladders.is_empty()
-        {
-            step.found(Place::behind(*frame, record, bytes));
-        }
-        ladders.push(ladder);
+        ladders.push(ladder(shared, vec![similar.frame])?);
     }
-    if ladders.iter().all(Vec::is_empty) {
+    ladders.retain(|ladder| !ladder.is_empty());
+    if let Some((frame, record)) = ladders.first().and_then(|best| best.first()?.frames.first()) {
+        step.found(Place::behind(*frame, record, bytes));
+    } else {
         let guessed = step.guess(shared, bytes)?;
         ladders.push(ladder(shared, guessed)?);
     }
@@ -132,7 +132,8 @@ fn candidate(shared: &Shared, frames: &[FrameRef]) -> Result<Option<Candidate>, 
         candidate.lineage.below.extend(lineage.below);
         candidate.frames.push((*frame, record));
     }
-    Ok((!candidate.frames.is_empty()).then_some(candidate))
+    let plain_bytes = candidate.frames.iter().map(|(_, record)| record.entry.plain_length()).sum::<usize>();
+    Ok((1..=FRAME_MAX_BYTES).contains(&plain_bytes).then_some(candidate))
 }
 
 impl Candidate {
@@ -142,16 +143,18 @@ impl Candidate {
         let stored = sum(|record| record.entry.stored_length.into());
         let plain = sum(|record| record.entry.plain_length() as u64);
         let as_theirs = stored.saturating_mul(plain_bytes).checked_div(plain).unwrap_or(0);
-        match self.lineage.deltas {
-            0 => as_theirs / ROOT_DIVISOR,
-            deltas if deltas < CHAIN_WRITTEN => as_theirs * LINK_FACTOR,
+        let max_bytes = match self.lineage.deltas {
+            0 => as_theirs / BOTTOM_DIVISOR,
+            deltas if deltas < CHAIN_WRITTEN => as_theirs.saturating_mul(LINK_FACTOR),
             _ => 0,
-        }
+        };
+        // A delta that is no shorter than what it stands for is none that readers take.
+        max_bytes.min(self.estimate_alone(plain_bytes)).min(plain_bytes.saturating_sub(1))
     }
 
     /// Estimates what `plain_bytes` that resemble these frames would take alone.
     pub(super) fn estimate_alone(&self, plain_bytes: u64) -> u64 {
-        let Lineage { root_stored_bytes: stored, root_plain_bytes: plain, .. } = self.lineage;
+        let Lineage { bottom_stored_bytes: stored, bottom_plain_bytes: plain, .. } = self.lineage;
         stored.saturating_mul(plain_bytes).checked_div(plain).unwrap_or(plain_bytes)
     }
 
@@ -168,9 +171,6 @@ impl Candidate {
                     return Ok(None);
                 }
             }
-        }
-        if frames.iter().map(|frame| frame.plain().len()).sum::<usize>() > FRAME_MAX_BYTES {
-            return Ok(None);
         }
         let mut ids = self.frames.iter().map(|(_, record)| frame_id(shared, record));
         let ids = match (ids.next(), ids.next()) {
@@ -197,10 +197,17 @@ fn lineage(shared: &Shared, frame: FrameRef, record: &FrameRecord, above: u8) ->
         }
         lineage.deltas = lineage.deltas.saturating_add(1);
     } else {
-        lineage.root_stored_bytes = record.entry.stored_length.into();
-        lineage.root_plain_bytes = record.entry.plain_length() as u64;
+        lineage.bottom_stored_bytes = record.entry.stored_length.into();
+        lineage.bottom_plain_bytes = record.entry.plain_length() as u64;
     }
-    lock(&shared.lineages).insert(frame, lineage.clone());
+    // What was too long only because of what lies above may do by itself.
+    if above == 0 || lineage.deltas < DELTA_CHAIN_MAX {
+        let mut lineages = lock(&shared.lineages);
+        if lineages.len() >= LINEAGES_KEPT {
+            lineages.clear();
+        }
+        lineages.insert(frame, lineage.clone());
+    }
     Ok(lineage)
 }
 

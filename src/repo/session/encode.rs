@@ -27,8 +27,21 @@ pub(super) struct EncodedFrame {
 
 /// Encodes frames until the queue of jobs closes or the packer ends.
 pub(super) fn run(shared: &Shared, jobs: &Receiver<FrameJob>, frames: &Sender<EncodedFrame>) {
+    let panicking = FailOnPanic(shared);
     if let Err(error) = encode_all(shared, jobs, frames) {
         shared.fail(error);
+    }
+    drop(panicking);
+}
+
+/// Ends the session where an encoder panics: the others would wait for its frame.
+struct FailOnPanic<'a>(&'a Shared);
+
+impl Drop for FailOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(RepoError::SessionFailed);
+        }
     }
 }
 
@@ -54,7 +67,11 @@ fn encode(shared: &Shared, encoder: &mut FrameEncoder, job: FrameJob) -> Result<
     let features = features_of(shared, &chunks, &plain);
     let delta = match (features, step) {
         (Some(features), Some(mut step)) => {
-            let ladders = bases::find(shared, &features, plain.len() as u64, &mut step)?;
+            let ladders = if is_stored(shared, &chunks)? {
+                Vec::new()
+            } else {
+                bases::find(shared, &features, plain.len() as u64, &mut step)?
+            };
             // Others wait for the step, and encoding takes long.
             drop(step);
             delta(shared, encoder, &plain, &ladders)?
@@ -66,6 +83,13 @@ fn encode(shared: &Shared, encoder: &mut FrameEncoder, job: FrameJob) -> Result<
         None => encoder.encode(&plain).map_err(encode_error)?,
     };
     Ok(EncodedFrame { order, encoding, encoded, features, chunks })
+}
+
+/// Tells whether another session stored the same frame meanwhile: a delta to it, or to what stands on it, would stand on
+/// itself.
+fn is_stored(shared: &Shared, chunks: &[FrameChunk]) -> Result<bool, RepoError> {
+    let id = shared.keys.ids().frame_id(chunks.iter().map(|chunk| (chunk.id, chunk.length)));
+    Ok(!shared.index.frames_by_id(&id)?.is_empty())
 }
 
 /// Encodes against one base after the other until a delta is small enough for its chain.

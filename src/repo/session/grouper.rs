@@ -58,6 +58,11 @@ impl Grouper {
         [full, None]
     }
 
+    /// Tells whether no frame is being filled.
+    pub(super) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
     /// Returns the frame that is being filled, if it holds anything.
     pub(super) fn finish(&mut self) -> Option<FrameJob> {
         if self.chunks.is_empty() {

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 use jiff::Timestamp;
 
 use super::frames::FrameReader;
@@ -112,6 +112,11 @@ pub struct DeltaStats {
     pub alone_bytes: u64,
 }
 
+/// Frames that wait to be encoded, or for one before them, for each encoder: what the packer holds back is bounded so.
+const FRAMES_UNDER_WAY: usize = 16;
+/// So often whoever waits for a permit looks whether the session failed.
+const FAILURE_INTERVAL: Duration = Duration::from_millis(100);
+
 /// What all threads of a session share.
 struct Shared {
     id: SessionId,
@@ -176,6 +181,8 @@ pub struct SessionWriter {
 struct State {
     /// None once the session ends.
     jobs: Option<Sender<FrameJob>>,
+    /// One for each frame that may be under way; the packer gives them back.
+    permits: Receiver<()>,
     data: Grouper,
     /// For chunks from the middle of a file.
     inner: Grouper,
@@ -241,12 +248,16 @@ impl SessionWriter {
         drop((jobs, frame_sender));
         let spool = repo.spool.clone();
         let packer_shared = Arc::clone(&shared);
-        threads.push(spawn("packer", move || packer::run(&packer_shared, &spool, &frames, &pack_sender))?);
+        let (returned, permits) = crossbeam_channel::bounded(FRAMES_UNDER_WAY * encoder_count);
+        while returned.try_send(()).is_ok() {}
+        let output = packer::Output { packs: pack_sender, permits: returned };
+        threads.push(spawn("packer", move || packer::run(&packer_shared, &spool, &frames, &output))?);
         let uploader_shared = Arc::clone(&shared);
         let uploader = Some(spawn("uploader", move || upload::run(&uploader_shared, &packs))?);
         let frame_target_bytes = shared.options.frame_target_bytes;
         let state = Mutex::new(State {
             jobs: Some(job_sender),
+            permits,
             data: Grouper::new(frame_target_bytes, Sharing::Any),
             inner: Grouper::new(frame_target_bytes, Sharing::Neighbours),
             metadata: Grouper::new(frame_target_bytes, Sharing::Any),
@@ -301,9 +312,14 @@ impl SessionWriter {
     /// Fails if the index does, or with [`RepoError::SessionFailed`] after a failure of the session's threads, which
     /// [`Self::abandon`] returns.
     pub fn add(&self, kind: ChunkKind, plain: &[u8]) -> Result<ChunkId, RepoError> {
-        self.add_to(kind, plain, |state| match kind {
-            ChunkKind::Data => &mut state.data,
-            ChunkKind::Tree | ChunkKind::List => &mut state.metadata,
+        self.add_and_group(kind, plain, |state, chunk| match kind {
+            // The end of a file goes with what waits of its middle.
+            ChunkKind::Data if !state.inner.is_empty() => {
+                let [before, full] = state.inner.add(chunk, plain);
+                [before, full, state.inner.finish()]
+            }
+            ChunkKind::Data => with_none(state.data.add(chunk, plain)),
+            ChunkKind::Tree | ChunkKind::List => with_none(state.metadata.add(chunk, plain)),
         })
     }
 
@@ -312,14 +328,14 @@ impl SessionWriter {
     /// # Errors
     /// As for [`Self::add`].
     pub fn add_inner(&self, plain: &[u8]) -> Result<ChunkId, RepoError> {
-        self.add_to(ChunkKind::Data, plain, |state| &mut state.inner)
+        self.add_and_group(ChunkKind::Data, plain, |state, chunk| with_none(state.inner.add(chunk, plain)))
     }
 
-    fn add_to(
+    fn add_and_group(
         &self,
         kind: ChunkKind,
         plain: &[u8],
-        grouper: impl FnOnce(&mut State) -> &mut Grouper,
+        group: impl FnOnce(&mut State, FrameChunk) -> [Option<FrameJob>; 3],
     ) -> Result<ChunkId, RepoError> {
         let id = self.ids.chunk_id(kind, plain);
         let known = self.contains(&id)?;
@@ -333,9 +349,8 @@ impl SessionWriter {
         state.stats.new_chunks += 1;
         state.stats.added_bytes += plain.len() as u64;
         let chunk = FrameChunk { kind, id, length: u32::try_from(plain.len()).unwrap_or(u32::MAX) };
-        let ready = grouper(&mut state).add(chunk, plain);
-        for job in ready.into_iter().flatten() {
-            send(&mut state, job)?;
+        for job in group(&mut state, chunk).into_iter().flatten() {
+            send(&self.shared, &mut state, job)?;
         }
         Ok(id)
     }
@@ -375,7 +390,7 @@ impl SessionWriter {
             let last = [state.inner.finish(), state.data.finish(), state.metadata.finish()];
             for job in last.into_iter().flatten() {
                 // A queue that is closed was closed by a failure, which is told below.
-                let _ = send(&mut state, job);
+                let _ = send(&self.shared, &mut state, job);
             }
             state.jobs = None;
             state.stats
@@ -438,8 +453,18 @@ impl SettledSession {
     }
 }
 
+fn with_none([first, second]: [Option<FrameJob>; 2]) -> [Option<FrameJob>; 3] {
+    [first, second, None]
+}
+
 /// Hands a frame to the encoders, in order. That it cannot says little: [`SessionWriter::flush`] has the reason.
-fn send(state: &mut State, mut job: FrameJob) -> Result<(), RepoError> {
+fn send(shared: &Shared, state: &mut State, mut job: FrameJob) -> Result<(), RepoError> {
+    // A frame that is missing for ever, since its encoder failed, gives no permit back.
+    while state.permits.recv_timeout(FAILURE_INTERVAL).is_err() {
+        if lock(&shared.failure).is_some() {
+            return Err(RepoError::SessionFailed);
+        }
+    }
     job.order = state.frames;
     state.frames += 1;
     if job.chunks.iter().all(|chunk| chunk.kind == ChunkKind::Data) {

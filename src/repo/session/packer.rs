@@ -20,8 +20,10 @@ use crate::id::PackId;
 
 /// A pack takes no further frame when its directory may have grown to this many bytes.
 const DIRECTORY_TARGET_BYTES: usize = 8 << 20;
-/// Most bytes that a chunk, and a frame besides, take in a directory.
-const DIRECTORY_ITEM_BYTES: usize = 80;
+/// Most bytes that a chunk takes in a directory.
+const DIRECTORY_CHUNK_BYTES: usize = 48;
+/// Most bytes that a frame takes besides, with two bases and features.
+const DIRECTORY_FRAME_BYTES: usize = 112;
 
 /// A pack that is whole and lies in a spool file.
 pub(super) struct FinishedPack {
@@ -31,14 +33,17 @@ pub(super) struct FinishedPack {
     pub(super) pack: IndexedPack,
 }
 
+/// Where the packer's work goes.
+pub(super) struct Output {
+    /// Packs that are whole.
+    pub(super) packs: Sender<FinishedPack>,
+    /// Takes a permit back for each frame that was packed.
+    pub(super) permits: Sender<()>,
+}
+
 /// Packs frames until the encoders end; then finishes the open packs.
-pub(super) fn run(
-    shared: &Shared,
-    spool: &Path,
-    frames: &Receiver<EncodedFrame>,
-    packs: &Sender<FinishedPack>,
-) {
-    let mut open = OpenPacks { shared, spool, packs, data: None, tree: None };
+pub(super) fn run(shared: &Shared, spool: &Path, frames: &Receiver<EncodedFrame>, output: &Output) {
+    let mut open = OpenPacks { shared, spool, output, data: None, tree: None };
     let result = add_in_order(&mut open, frames).and_then(|()| open.finish());
     if let Err(error) = result {
         shared.fail(error);
@@ -63,7 +68,7 @@ fn add_in_order(open: &mut OpenPacks<'_>, frames: &Receiver<EncodedFrame>) -> Re
 struct OpenPacks<'a> {
     shared: &'a Shared,
     spool: &'a Path,
-    packs: &'a Sender<FinishedPack>,
+    output: &'a Output,
     data: Option<PackWriter>,
     tree: Option<PackWriter>,
 }
@@ -81,6 +86,8 @@ impl OpenPacks<'_> {
             None => PackWriter::create(kind, self.shared, self.spool)?,
         };
         writer.add(frame)?;
+        // Nobody waits for permits any more once the session ends.
+        let _ = self.output.permits.try_send(());
         if writer.is_full(self.shared.options.pack_target_bytes) {
             self.send(writer)
         } else {
@@ -99,7 +106,7 @@ impl OpenPacks<'_> {
     fn send(&self, writer: PackWriter) -> Result<(), RepoError> {
         let pack = writer.finish(self.shared)?;
         // The uploader ended first only if it failed, and it has said why.
-        self.packs.send(pack).map_err(|_| RepoError::SessionFailed)
+        self.output.packs.send(pack).map_err(|_| RepoError::SessionFailed)
     }
 }
 
@@ -141,9 +148,12 @@ impl PackWriter {
         let number = u32::try_from(self.directory.frames.len()).unwrap_or(u32::MAX);
         frame::seal(&self.key, &self.header_hash, number, encoding, &mut encoded).map_err(encode_error)?;
         debug_assert!(encoded.len() > TAG_BYTES, "a frame holds at least one byte");
-        self.directory_bytes += DIRECTORY_ITEM_BYTES * (1 + chunks.len());
+        self.directory_bytes += DIRECTORY_FRAME_BYTES + DIRECTORY_CHUNK_BYTES * chunks.len();
         let stored_length = u32::try_from(encoded.len()).unwrap_or(u32::MAX);
-        self.directory.frames.push(FrameEntry { stored_length, encoding, features, chunks });
+        let entry = FrameEntry { stored_length, encoding, features, chunks };
+        // Whatever the encoders do: a pack with an entry that readers refuse would be lost as a whole.
+        entry.check().map_err(|why| encode_error(FormatError::malformed("a frame", why)))?;
+        self.directory.frames.push(entry);
         self.write(&encoded)
     }
 

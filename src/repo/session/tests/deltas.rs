@@ -22,7 +22,9 @@ fn rows(version: u64, changed: impl Fn(usize) -> bool) -> Vec<u8> {
 
 /// Rows of text of which each night changes 20, other ones each time.
 fn night(number: u64) -> Vec<u8> {
-    versions(|row| (1..=number).rev().find(|night| (row as u64 + 41 * night) % 100 == 0).unwrap_or(0))
+    versions(|row| {
+        (1..=number).rev().find(|night| (row as u64 + 41 * night).is_multiple_of(100)).unwrap_or(0)
+    })
 }
 
 /// Adds chunks in a session of their own and commits it.
@@ -107,18 +109,73 @@ fn a_series_of_nights_has_chains_that_end() {
     }
 }
 
-/// Changes that grow make the delta to the night before larger than the one to the beginning would have to be.
+/// What cannot be compressed and changes ever more: the deltas of a chain may grow, up to where readers refuse them.
 #[test]
-fn a_night_that_undoes_much_is_compared_with_the_one_it_resembles() {
+fn no_delta_takes_more_than_the_frame_alone() {
+    let mut test = TestStore::new();
+    let repo = test.open();
+    let mut noise = vec![0; 200_000];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
+    let mut nights = vec![noise];
+    for (number, percent) in [(1, 20), (2, 35), (3, 60), (4, 90), (5, 99)] {
+        let mut night = nights[nights.len() - 1].clone();
+        // One end stays, so that features do.
+        let changed = night.len() * percent / 100;
+        blake3::Hasher::new().update(&[number]).finalize_xof().fill(&mut night[..changed]);
+        nights.push(night);
+    }
+    for night in &nights {
+        commit_all(&repo, Deltas::WherePays, &[(ChunkKind::Data, night)]);
+        let entry = entry_of(&repo, ChunkKind::Data, night);
+        assert!(entry.stored_length as usize <= night.len() + 16);
+    }
+    let cold = test.open_cold();
+    cold.refresh().unwrap();
+    for night in &nights {
+        let id = cold.keys().ids().chunk_id(ChunkKind::Data, night);
+        assert_eq!(&*cold.chunk(ChunkKind::Data, &id).unwrap(), night);
+    }
+}
+
+/// The chunks at the end of a file go with those that wait of its middle, and whole files share their own frames.
+#[test]
+fn a_file_leaves_nothing_behind_in_the_frames_of_others() {
     let test = TestStore::new();
     let repo = test.open();
-    let first = rows(0, |_| false);
-    let second = rows(1, |row| row % 40 == 7);
-    let third = rows(2, |row| row == 1500);
-    let sizes = [&first, &second, &third].map(|version| {
-        commit_all(&repo, Deltas::WherePays, &[(ChunkKind::Data, version)]).deltas.stored_bytes
-    });
-    assert!(sizes[2] * 10 < sizes[1], "{sizes:?}");
+    let session = SessionWriter::open(&repo, SessionOptions::new("test")).unwrap();
+    let [middle, end, other] = [b"middle", &b"end"[..], b"another file"].map(|text| text.repeat(1000));
+    session.add_inner(&middle).unwrap();
+    session.add(ChunkKind::Data, &end).unwrap();
+    session.add(ChunkKind::Data, &other).unwrap();
+    let prepared = manifest(&session, &repo);
+    session.commit(prepared).unwrap();
+    let frame_of = |plain: &[u8]| {
+        repo.index().homes(&repo.keys().ids().chunk_id(ChunkKind::Data, plain)).unwrap()[0].frame
+    };
+    assert_eq!(frame_of(&middle), frame_of(&end));
+    assert_ne!(frame_of(&end), frame_of(&other));
+}
+
+/// Another session on this host may have stored the same frame meanwhile.
+#[test]
+fn no_frame_stands_on_itself() {
+    let test = TestStore::new();
+    let (first, second) = (test.open(), test.open());
+    let chunk = night(0);
+    let one = SessionWriter::open(&first, SessionOptions::new("test")).unwrap();
+    let other = SessionWriter::open(&second, SessionOptions::new("test")).unwrap();
+    // It looks before the first one is committed, and encodes after that.
+    let small = vec![7; 100];
+    other.add_inner(&small).unwrap();
+    other.add_inner(&chunk[..100_000]).unwrap();
+    one.add_inner(&small).unwrap();
+    one.add_inner(&chunk[..100_000]).unwrap();
+    let prepared = manifest(&one, &first);
+    one.commit(prepared).unwrap();
+    second.refresh().unwrap();
+    let prepared = manifest(&other, &second);
+    let (_, stats) = other.commit(prepared).unwrap();
+    assert_eq!((stats.new_chunks, stats.deltas.frames), (2, 0));
 }
 
 /// A frame that is cut at other places than those that are stored is the difference to two neighbours.
