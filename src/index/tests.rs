@@ -53,7 +53,7 @@ fn pack(frames: &[Vec<u64>]) -> IndexedPack {
     let entry = |chunks: &Vec<u64>| FrameEntry {
         stored_length: 100 + u32::try_from(chunks.len()).unwrap(),
         encoding: if chunks.len() > 2 { Encoding::Zstd } else { Encoding::Raw },
-        features: (chunks.len() > 2).then_some(Features([chunks[0], 2, u64::MAX])),
+        features: (chunks.len() > 2).then_some(Features([chunks[0] << 20, 2 << 20, u64::MAX])),
         chunks: chunks
             .iter()
             .map(|number| FrameChunk { kind: ChunkKind::Data, id: chunk(*number), length: length(*number) })
