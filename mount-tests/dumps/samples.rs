@@ -1,4 +1,5 @@
-//! One dump of each format that is recognised, made by the program that people make it with.
+//! One dump of each format that is recognised, made by the program that people make it with; only what mariadb-dump
+//! writes is put together here.
 
 use std::fs;
 use std::process::Command;

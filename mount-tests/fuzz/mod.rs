@@ -45,9 +45,11 @@ fn piped_archives_are_completed() {
 #[test]
 fn no_sample_is_whole_when_it_is_cut_short() {
     for sample in &SAMPLES {
-        for length in 0..sample.bytes.len() - sample.spare_bytes {
-            let report = read_all(&sample.bytes[..length], Treatment::CheckAndComplete, None).report;
-            assert_ne!(report.verdict, Verdict::Whole, "{length} bytes of {}", sample.name);
+        // The first field of a tar archive is a name, which tells nothing.
+        let recognised = if sample.name.contains("tar") { 124 } else { 1 };
+        for length in recognised..sample.bytes.len() - sample.spare_bytes {
+            let verdict = read_all(&sample.bytes[..length], Treatment::CheckAndComplete, None).report.verdict;
+            assert!(matches!(verdict, Verdict::Broken(_)), "{length} bytes of {}: {verdict:?}", sample.name);
         }
     }
 }

@@ -204,6 +204,7 @@ class Store:
         if frame.base is not None:
             names = [frame.base[start : start + 32] for start in range(0, len(frame.base), 32)]
             require(all(name in self.bases for name in names), f"{what}: the base is missing")
+            require(self.deltas(pack, frame_number) <= 8, f"{what}: the chain of deltas is too long")
             base = b"".join(self.frame(*self.bases[name]) for name in names)
             require(len(base) <= 4 * MIB, f"{what}: the base is too long")
         plain = decompress(frame, pack.sealed.open(1, frame_number, extra, stored), base)
@@ -214,6 +215,14 @@ class Store:
             require(right, f"{what}: chunk {chunk_id.hex()} has other bytes")
             offset += length
         return plain
+
+    def deltas(self, pack: Pack, frame_number: int, above: int = 0) -> int:
+        """The number of deltas of a frame's chain, itself included; more than 8 for any that is too long."""
+        base = pack.frames[frame_number].base
+        if base is None or above > 8:
+            return above
+        names = [base[start : start + 32] for start in range(0, len(base), 32)]
+        return max((self.deltas(*self.bases[name], above + 1) for name in names if name in self.bases), default=above + 1)
 
     def chunk(self, kind: int, chunk_id: bytes, length: int | None = None) -> bytes:
         """The plain bytes of a chunk, from the first of its places that is whole."""

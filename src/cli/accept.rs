@@ -8,15 +8,14 @@ use super::exit::CommandError;
 use super::snapshots::{full_document, state};
 use super::{human, output};
 use crate::ops::accept::{Acceptance, accept};
-use crate::path::escape;
 use crate::repo::snapshots::Snapshot;
 
 /// Accept suspicious snapshots as good
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A snapshot is suspicious if it holds a dump that failed the check of its format: one that is cut
-short or damaged. It is kept, and its id reads it as it is, but `latest` never means it before it is
-accepted. Restore it somewhere first, and look.
+A snapshot is suspicious if it holds a dump that failed the check of its format, being cut short or
+damaged, or an error message in place of a dump. It is kept, and its id reads it as it is, but
+`latest` never means it before it is accepted. Restore it somewhere first, and look.
 
 One that was accepted before, or is not suspicious, is named and left as it is: exit code 0.
 
@@ -59,7 +58,7 @@ fn line(snapshot: &Snapshot, outcome: Acceptance) -> String {
             let known = if reason.is_empty() {
                 String::new()
             } else {
-                format!("; its check said: {}", escape(reason.as_bytes()))
+                format!("; its check said: {}", human::reason(reason))
             };
             format!("accepted {name}{known}")
         }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::path::escape;
+
 /// Returns a time in UTC, ending in `Z`, to the second.
 pub(super) fn time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
@@ -72,6 +74,12 @@ pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
         .checked_mul(unit_bytes)
         .and_then(|bytes| bytes.checked_add(u64::try_from(extra).ok()?))
         .ok_or_else(refuse)
+}
+
+/// Returns what the check of a dump says, fit for a terminal. The names in it may be escaped already, so that backslashes
+/// stay what they are.
+pub(super) fn reason(text: &str) -> String {
+    escape(text.as_bytes()).replace("\\\\", "\\")
 }
 
 #[cfg(test)]

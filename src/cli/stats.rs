@@ -79,7 +79,7 @@ fn sums(stats: &StoreStats) -> String {
     let dumps = stats.compressed_dumps;
     if dumps.count > 0 {
         let text = format!("{} in {}", human::bytes(dumps.bytes), human::counted(dumps.count, "dump"));
-        line("compressed", format!("{text} that came so; with -Z0 or without gzip they would share data"));
+        line("compressed", format!("{text} that came so; uncompressed, they would share data"));
     }
     let twice = Sum {
         count: index.duplicate_data_chunks.count + index.duplicate_tree_chunks.count,

@@ -3,7 +3,7 @@
 //! How heads and blocks look is `pg_custom`'s.
 
 use super::inspection::Finding;
-use super::pg_custom::{self, BlockWalk, Head, HeadParse};
+use super::pg_custom::{self, BlockWalk, Head, HeadParse, HeadReader};
 use super::{Treatment, Verdict};
 
 /// Longest table of contents that is held back.
@@ -17,8 +17,8 @@ pub(super) struct CustomCheck {
 }
 
 enum Stage {
-    /// The head has not ended yet; it is parsed anew whenever so many bytes have come.
-    Head { bytes: Vec<u8>, next_attempt: usize },
+    /// The head has not ended yet.
+    Head { bytes: Vec<u8>, reader: HeadReader },
     /// The head is known.
     Data { bytes: Vec<u8>, head: Head, walk: BlockWalk },
     /// No head was made out.
@@ -28,17 +28,15 @@ enum Stage {
 impl CustomCheck {
     /// Prepares to check an archive.
     pub(super) fn new() -> Self {
-        Self { stage: Stage::Head { bytes: Vec::new(), next_attempt: 1 } }
+        Self { stage: Stage::Head { bytes: Vec::new(), reader: HeadReader::default() } }
     }
 
     /// Takes the next bytes.
     pub(super) fn feed(&mut self, fed: &[u8]) {
         match &mut self.stage {
-            Stage::Head { bytes, next_attempt } => {
+            Stage::Head { bytes, .. } => {
                 bytes.extend_from_slice(fed);
-                if bytes.len() >= *next_attempt {
-                    self.attempt();
-                }
+                self.read_on();
             }
             Stage::Data { walk, .. } => walk.feed(fed),
             Stage::Settled(_) => {}
@@ -52,7 +50,7 @@ impl CustomCheck {
 
     /// Makes do with what has come as the head.
     pub(super) fn settle(&mut self) {
-        self.attempt();
+        self.read_on();
         if !self.is_settled() {
             self.stage = Stage::Settled(Verdict::Broken(HEAD_CUT_SHORT.to_owned()));
         }
@@ -83,15 +81,14 @@ impl CustomCheck {
         }
     }
 
-    fn attempt(&mut self) {
-        let Stage::Head { bytes, next_attempt } = &mut self.stage else { return };
-        match pg_custom::parse_head(bytes) {
+    fn read_on(&mut self) {
+        let Stage::Head { bytes, reader } = &mut self.stage else { return };
+        match reader.read(bytes) {
             HeadParse::NeedMore if bytes.len() > HEAD_MAX_BYTES => {
                 let reason = "its table of contents is longer than 64 MiB";
                 self.stage = Stage::Settled(Verdict::Unchecked(reason.to_owned()));
             }
-            // Twice as much each time: a long head is not parsed over and over.
-            HeadParse::NeedMore => *next_attempt = (bytes.len() * 2).min(HEAD_MAX_BYTES + 1),
+            HeadParse::NeedMore => {}
             HeadParse::Unknown(reason) => self.stage = Stage::Settled(Verdict::Unchecked(reason)),
             HeadParse::Broken(reason) => self.stage = Stage::Settled(Verdict::Broken(reason)),
             HeadParse::Head(head) => {

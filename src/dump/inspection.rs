@@ -214,14 +214,17 @@ fn unrecognised(beginning: &[u8], bytes: u64) -> Verdict {
 }
 
 /// Tells whether a terminal changed the line ends of a stream. SQL is text, so that a stream of nothing but changed
-/// line ends is enough; a binary stream must be damaged as well.
+/// line ends is enough; a binary stream must be damaged as well, or an archive of pg_dump beyond recognition.
 fn line_ends_changed(format: DumpFormat, finding: &Finding, line_ends: &LineEnds) -> bool {
     match format {
         DumpFormat::PgSql | DumpFormat::MySql | DumpFormat::SqliteSql => line_ends.are_changed(1),
         DumpFormat::PgCustom | DumpFormat::Rdb | DumpFormat::Tar | DumpFormat::Gzip | DumpFormat::Zstd => {
-            finding.verdict != Verdict::Whole
-                && finding.line_ends_explain
-                && line_ends.are_changed(CHANGED_LINE_FEEDS_MIN)
+            let is_damaged = match finding.verdict {
+                Verdict::Whole => false,
+                Verdict::Unchecked(_) => format == DumpFormat::PgCustom,
+                Verdict::Broken(_) => true,
+            };
+            is_damaged && finding.line_ends_explain && line_ends.are_changed(CHANGED_LINE_FEEDS_MIN)
         }
     }
 }

@@ -1,8 +1,7 @@
 //! Whether a stream went through a terminal, which puts a carriage return before every line feed.
 
 /// What is said of a stream that went through a terminal.
-pub(super) const CHANGED: &str =
-    "a terminal changed its line ends (docker exec -t, kubectl exec -t or ssh -t); dump without -t";
+pub(super) const CHANGED: &str = "a terminal changed its line ends (docker exec -t, kubectl exec -t or ssh -t), or Windows did; dump without -t";
 
 /// Counts line feeds for as long as each follows a carriage return.
 #[derive(Debug, Default)]

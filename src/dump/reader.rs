@@ -11,9 +11,9 @@ const PIECE_BYTES: usize = 64 * 1024;
 pub struct DumpReader<R> {
     reader: R,
     inspection: Inspection,
-    /// What was read to find out what the stream is.
+    /// What was read to find out what the stream is, without what is held back.
     ahead: Vec<u8>,
-    /// How much of it is held back or was yielded.
+    /// How much of it was yielded.
     taken: usize,
 }
 
@@ -39,8 +39,8 @@ impl<R: Read> DumpReader<R> {
                 inspection.settle();
             }
         }
-        let taken = inspection.head_length();
-        Ok(Self { reader, inspection, ahead, taken })
+        ahead.drain(..inspection.head_length().min(ahead.len()));
+        Ok(Self { reader, inspection, ahead, taken: 0 })
     }
 
     /// Returns, at the end of the stream, the head to be stored before what was read (empty where nothing was held

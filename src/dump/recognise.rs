@@ -17,7 +17,7 @@ const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 const SANDBOX_LINE: &[u8] = b"/*M!999999\\- enable the sandbox mode */";
 
 /// How messages begin that end up in a pipe in place of a dump.
-const MESSAGES: [&[u8]; 10] = [
+const MESSAGES: [&[u8]; 11] = [
     b"pg_dump: ",
     b"pg_dumpall: ",
     b"pg_basebackup: ",
@@ -25,7 +25,8 @@ const MESSAGES: [&[u8]; 10] = [
     b"mariadb-dump: ",
     b"redis-cli: ",
     b"Could not connect to Redis",
-    b"Error: ",
+    b"Error: No such container",
+    b"Error: no container",
     b"Error response from daemon",
     b"Error from server",
 ];

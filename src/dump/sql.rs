@@ -53,7 +53,11 @@ impl PgSqlCheck {
             && self.restricted.as_deref() == Some(word)
         {
             self.restricted = None;
-            self.in_data = false;
+            if std::mem::take(&mut self.in_data) {
+                // What looked like the beginning of data, in the body of a function, had no end, and hid the comment.
+                self.in_database = false;
+                self.closing = Some(Closing { dashes: 1, blank: false });
+            }
             self.closing.iter_mut().for_each(|closing| closing.blank = false);
         } else if self.in_data {
             self.in_data = line != b"\\.";
@@ -117,7 +121,8 @@ impl Check for PgSqlCheck {
         let mut start = 0;
         for end in memchr::memchr_iter(b'\n', bytes) {
             if self.line.is_empty() {
-                self.take_line(&bytes[start..end]);
+                // As long as a line that comes in pieces, so that these make no difference.
+                self.take_line(&bytes[start..end.min(start + LINE_KEPT_BYTES)]);
             } else {
                 keep(&mut self.line, &bytes[start..end]);
                 let mut line = std::mem::take(&mut self.line);

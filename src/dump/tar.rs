@@ -257,17 +257,19 @@ pub(super) fn looks_like_header(bytes: &[u8]) -> bool {
     }
 }
 
-/// Tells whether a short stream begins with a name, filled up with zeros, and a mode, an owner and a group.
+/// Tells whether a short stream begins with a name, filled up with zeros, and a mode, an owner and a group, of which
+/// some writers leave the latter two empty.
 fn begins_like_header(bytes: &[u8]) -> bool {
     let Some((name, numbers)) =
         bytes.get(..RECOGNISED_BYTES).and_then(|bytes| bytes.split_at_checked(NAME_BYTES))
     else {
         return false;
     };
-    let fill = name.iter().skip_while(|byte| **byte != 0);
-    name[0] != 0
-        && fill.into_iter().all(|byte| *byte == 0)
-        && numbers.chunks(8).all(|field| number(field).is_some())
+    let mut fill = name.iter().skip_while(|byte| **byte != 0);
+    let has_name = name[0] != 0 && fill.all(|byte| *byte == 0);
+    let mode = &numbers[..8];
+    let has_mode = mode.iter().any(u8::is_ascii_digit) && matches!(mode.last(), Some(0 | b' '));
+    has_name && has_mode && numbers.chunks(8).all(|field| number(field).is_some())
 }
 
 /// Tells whether a header holds its sum; its bytes may have been summed up as signed ones.

@@ -15,8 +15,7 @@ const REDIS_RDB: &[u8] = include_bytes!("fixtures/redis.rdb");
 const REDIS_PIPED_RDB: &[u8] = include_bytes!("fixtures/redis-piped.rdb");
 
 /// What is said of a stream that went through a terminal.
-const CHANGED: &str =
-    "a terminal changed its line ends (docker exec -t, kubectl exec -t or ssh -t); dump without -t";
+const CHANGED: &str = "a terminal changed its line ends (docker exec -t, kubectl exec -t or ssh -t), or Windows did; dump without -t";
 
 /// Yields bytes in pieces whose lengths repeat.
 struct Pieces<'a> {
@@ -114,6 +113,7 @@ fn archive() -> Vec<u8> {
     let long = format!("{}/customers.csv", "a".repeat(150));
     for (name, length) in [("empty", 0_usize), ("orders.csv", 1), (long.as_str(), 512), ("more", 700)] {
         let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
         header.set_size(length as u64);
         builder.append_data(&mut header, name, &vec![7; length][..]).unwrap();
     }
@@ -244,6 +244,34 @@ fn mutations_are_judged_without_a_panic() {
             }
         }
     }
+}
+
+#[test]
+fn short_files_are_no_archives() {
+    for bytes in
+        [&[b' '; 200][..], &[b'0'; 200], &[&[1], &[0; 199][..]].concat(), &[&b"list"[..], &[0; 300]].concat()]
+    {
+        assert!(matches!(report(bytes).verdict, Verdict::Unchecked(_)), "{bytes:?}");
+    }
+}
+
+/// A dump of a schema has no data that such a line could begin.
+#[test]
+fn a_function_may_speak_of_copying() {
+    let function = "CREATE FUNCTION f() RETURNS void AS $$\nCOPY t FROM stdin;\n$$;\n\n";
+    let head = "--\n-- PostgreSQL database dump\n--\n\n\\restrict word\n\n";
+    let end = "--\n-- PostgreSQL database dump complete\n--\n\n\\unrestrict word\n\n";
+    let dump = [head, function, end].concat();
+    assert_eq!(report(dump.as_bytes()), whole(&[DumpFormat::PgSql], false));
+    for length in head.len()..dump.len() - 1 {
+        assert!(matches!(report(&dump.as_bytes()[..length]).verdict, Verdict::Broken(_)), "{length}");
+    }
+}
+
+#[test]
+fn logs_are_no_error_messages() {
+    assert!(matches!(report(b"Error: 3 of 100 rows are odd\n").verdict, Verdict::Unchecked(_)));
+    assert!(matches!(report(b"Error: No such container: shop-db\n").verdict, Verdict::Broken(_)));
 }
 
 #[test]

@@ -16,10 +16,10 @@ use crate::store::key::Prefix;
 pub struct StoreStats {
     /// Snapshots that are not forgotten, and the bytes of their files together.
     pub snapshots: Sum,
-    /// Files in all of them.
-    pub files: u64,
     /// Those of them that are dumps that came compressed.
     pub compressed_dumps: Sum,
+    /// Files in all snapshots.
+    pub files: u64,
     /// What each series holds, by host and source.
     pub series: Vec<SeriesStats>,
     /// Packs, frames and chunks.

@@ -25,8 +25,7 @@ pub(super) fn describe(report: &DumpReport) -> String {
     text.push_str(state);
     if !why.is_empty() {
         text.push_str(": ");
-        // The names in it may be escaped already, so that backslashes stay what they are.
-        text.push_str(&escape(why.as_bytes()).replace("\\\\", "\\"));
+        text.push_str(&human::reason(why));
     }
     if report.filled_offsets > 0 {
         let offsets = human::counted(report.filled_offsets, "offset");

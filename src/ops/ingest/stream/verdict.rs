@@ -52,7 +52,7 @@ impl TakenDump {
     }
 
     /// Reads back from the store, where everything lies by now, what pg_restore will look for first in a dump that
-    /// is whole and was not stored as it came: its head, and the beginning of each entry's data.
+    /// is whole and whose head was held back: that head, and the beginning of each entry's data.
     ///
     /// # Errors
     /// [`IngestError::ReadBack`] if it is not there, [`IngestError::Unreadable`] if it cannot be read.
