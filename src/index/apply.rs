@@ -184,7 +184,7 @@ fn delete_frames(
         transaction.prepare_cached("SELECT id, chunks, features FROM frames WHERE id BETWEEN ?1 AND ?2")?;
     for_each_row(statement.query(range)?, |row| {
         let chunks: Vec<_> = decode_chunks(row.get_ref(1)?.as_blob()?).collect::<rusqlite::Result<_>>()?;
-        // Those of a frame that was no base have no row, and nothing is lost by looking.
+        // Those of metadata have no row, and nothing is lost by looking.
         let features = row.get_ref(2)?.as_blob_or_null()?.map(decode_features).transpose()?;
         batch.add(ids, row.get(0)?, &chunks, features.as_ref());
         Ok(())

@@ -85,7 +85,7 @@ pub enum RepoError {
     #[error("cannot mark snapshot {0}: others took every number that was tried")]
     NoFreeMark(String),
     /// The base of a delta frame is in no pack that the store lists.
-    #[error("base frame {0} is in no pack of the store")]
+    #[error("frame {0}, on which another stands, is in no pack of the store")]
     MissingBase(FrameId),
     /// The index lost a row between two looks: another process brought it up to date.
     #[error("the local index changed while it was read")]

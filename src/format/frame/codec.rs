@@ -53,7 +53,7 @@ impl FrameEncoder {
         Ok((Encoding::Zstd, with_room(&self.encoded)))
     }
 
-    /// Compresses `plain` against the plain bytes of a base frame. The result has room for a seal.
+    /// Compresses `plain` against the plain bytes of its base, one frame or two. The result has room for a seal.
     ///
     /// Returns the encoded bytes even where they are longer than `plain`; such a delta must not be stored.
     ///

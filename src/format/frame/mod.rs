@@ -129,7 +129,7 @@ pub struct FrameEntry {
     pub stored_length: u32,
     /// How it is encoded.
     pub encoding: Encoding,
-    /// Super-features, where it may serve as a base.
+    /// Super-features, by which frames that resemble it are found.
     pub features: Option<Features>,
     /// Its chunks in order, at least one.
     pub chunks: Vec<FrameChunk>,

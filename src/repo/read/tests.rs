@@ -1,10 +1,10 @@
-//! Delta frames, read through the index: this version does not write them, so a pack is made by hand.
+//! Delta frames, read through the index, as sessions write them and as none does: packs are made by hand.
 
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 
 use super::*;
-use crate::format::frame::{self, Encoding, Features, FrameChunk, FrameEncoder, FrameEntry};
+use crate::format::frame::{self, DeltaBase, Encoding, Features, FrameChunk, FrameEncoder, FrameEntry};
 use crate::format::header::{Header, ObjectKind};
 use crate::format::index_object::{IndexObject, IndexedPack};
 use crate::format::pack::{self, Directory};
@@ -170,4 +170,86 @@ fn a_chain_of_deltas_is_read_to_its_end() {
     );
     assert_eq!(&*repo.chunk(ChunkKind::Data, &chunks[1].id).unwrap(), variant);
     assert_eq!(&*repo.chunk(ChunkKind::Data, &chunks[2].id).unwrap(), third);
+}
+
+/// Writes deltas, each of which stands on the one before it; returns all chunks.
+fn write_chain(repo: &Repository, deltas: usize) -> Vec<FrameChunk> {
+    let mut encoder = FrameEncoder::new(3).unwrap();
+    let (mut below, _) = base_and_variant();
+    let (encoding, encoded) = encoder.encode(&below).unwrap();
+    let mut frames = vec![(chunk_of(repo, &below), encoding, encoded)];
+    for number in 0..deltas {
+        let mut plain = below.clone();
+        plain[number * 100] ^= 1;
+        let base = frame_id_of(repo, &frames[number].0).into();
+        let delta = encoder.encode_delta(&plain, &below).unwrap();
+        frames.push((chunk_of(repo, &plain), Encoding::Delta { base }, delta));
+        below = plain;
+    }
+    let chunks = frames.iter().map(|(chunk, ..)| *chunk).collect();
+    write_pack(repo, frames);
+    chunks
+}
+
+/// Whether what lies below was read before makes no difference.
+#[test]
+fn chains_of_more_than_eight_deltas_are_refused() {
+    let mut test = TestStore::new();
+    let chunks = write_chain(&test.open(), 10);
+    let refuses = |repo: &Repository, chunk: &FrameChunk| {
+        let read = repo.chunk(ChunkKind::Data, &chunk.id).map(|_| ());
+        assert!(matches!(read, Err(RepoError::Damaged { .. })), "{read:?}");
+    };
+    let from_the_top = test.open_cold();
+    for chunk in chunks[9..].iter().rev() {
+        refuses(&from_the_top, chunk);
+    }
+    let from_the_bottom = test.open_cold();
+    for chunk in &chunks[..9] {
+        assert!(from_the_bottom.chunk(ChunkKind::Data, &chunk.id).is_ok());
+    }
+    for chunk in &chunks[9..] {
+        refuses(&from_the_bottom, chunk);
+    }
+}
+
+#[test]
+fn deltas_that_stand_on_each_other_are_refused() {
+    let test = TestStore::new();
+    let repo = test.open();
+    let (one, other) = base_and_variant();
+    let chunks = [&one, &other].map(|plain| chunk_of(&repo, plain));
+    let mut encoder = FrameEncoder::new(3).unwrap();
+    let to_one = encoder.encode_delta(&other, &one).unwrap();
+    let to_other = encoder.encode_delta(&one, &other).unwrap();
+    let delta_of = |chunk: &FrameChunk| Encoding::Delta { base: frame_id_of(&repo, chunk).into() };
+    let frames = vec![(chunks[0], delta_of(&chunks[1]), to_other), (chunks[1], delta_of(&chunks[0]), to_one)];
+    write_pack(&repo, frames);
+    for chunk in chunks {
+        let read = repo.chunk(ChunkKind::Data, &chunk.id).map(|_| ());
+        assert!(matches!(read, Err(RepoError::Damaged { .. })), "{read:?}");
+    }
+}
+
+#[test]
+fn two_bases_are_at_most_as_long_as_a_frame() {
+    let test = TestStore::new();
+    let repo = test.open();
+    let long = vec![b'x'; 3 << 20];
+    let mut other = long.clone();
+    other[0] = b'y';
+    let chunks = [&long, &other].map(|plain| chunk_of(&repo, plain));
+    let plain = b"delta of both".repeat(10);
+    let mut encoder = FrameEncoder::new(3).unwrap();
+    let [first, second] = [&long, &other].map(|plain| encoder.encode(plain).unwrap());
+    let delta = encoder.encode_delta(&plain, &long).unwrap();
+    let [one, two] = chunks.each_ref().map(|chunk| frame_id_of(&repo, chunk));
+    let pair = Encoding::Delta { base: DeltaBase::pair(one, two) };
+    let chunk = chunk_of(&repo, &plain);
+    write_pack(
+        &repo,
+        vec![(chunks[0], first.0, first.1), (chunks[1], second.0, second.1), (chunk, pair, delta)],
+    );
+    let read = repo.chunk(ChunkKind::Data, &chunk.id).map(|_| ());
+    assert!(matches!(read, Err(RepoError::Damaged { .. })), "{read:?}");
 }
