@@ -43,7 +43,7 @@ impl Base {
     pub(super) fn plain(&self) -> std::borrow::Cow<'_, [u8]> {
         match self.frames.as_slice() {
             [one] => one.plain().into(),
-            several => several.iter().flat_map(|frame| frame.plain()).copied().collect(),
+            several => several.iter().map(|frame| frame.plain()).collect::<Vec<_>>().concat().into(),
         }
     }
 }
