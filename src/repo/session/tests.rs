@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::*;
+use crate::format::frame::FRAME_MAX_BYTES;
 use crate::format::snapshot::{Completeness, Mark, MarkState, SnapshotTotals};
 use crate::format::tree::{Attributes, TreeBuilder};
 use crate::repo::testing::TestStore;
@@ -104,6 +105,23 @@ fn an_abandoned_session_leaves_chunks_for_the_next_one_and_no_snapshot() {
     assert!(next.contains(&id).unwrap());
     next.add(ChunkKind::Data, b"some bytes").unwrap();
     assert_eq!(next.abandon().unwrap().packs, 0);
+}
+
+/// The frame that it should have made never comes; the other encoders would go on, and the packer wait, for ever.
+#[test]
+fn an_encoder_that_fails_ends_the_session() {
+    let test = TestStore::new();
+    let repo = test.open();
+    let options = SessionOptions { threads: 2, ..SessionOptions::new("test") };
+    let session = SessionWriter::open(&repo, options).unwrap();
+    session.add(ChunkKind::Data, &vec![0; FRAME_MAX_BYTES + 1]).unwrap();
+    let refused = (0_u32..1000).find_map(|number| {
+        let plain = number.to_le_bytes().repeat(50_000);
+        session.add(ChunkKind::Data, &plain).err()
+    });
+    assert!(matches!(refused, Some(RepoError::SessionFailed)), "{refused:?}");
+    let reason = session.abandon().map(|_| ());
+    assert!(matches!(reason, Err(RepoError::Encode { .. })), "{reason:?}");
 }
 
 #[test]

@@ -43,6 +43,16 @@ fn entry_of(repo: &Repository, kind: ChunkKind, plain: &[u8]) -> FrameEntry {
     repo.index().frame(home.frame).unwrap().unwrap().entry
 }
 
+/// Reads chunks with nothing in any cache.
+fn must_come_back(test: &mut TestStore, chunks: impl IntoIterator<Item = impl AsRef<[u8]>>) {
+    let cold = test.open_cold();
+    cold.refresh().unwrap();
+    for chunk in chunks {
+        let id = cold.keys().ids().chunk_id(ChunkKind::Data, chunk.as_ref());
+        assert!(&*cold.chunk(ChunkKind::Data, &id).unwrap() == chunk.as_ref());
+    }
+}
+
 fn is_delta(entry: &FrameEntry) -> bool {
     matches!(entry.encoding, Encoding::Delta { .. })
 }
@@ -63,11 +73,7 @@ fn what_resembles_a_stored_frame_is_stored_as_its_difference() {
     assert!(base.features.is_some() && !is_delta(&base));
     let delta = entry_of(&repo, ChunkKind::Data, &second);
     assert!(delta.features.is_some() && is_delta(&delta), "it is a base for the next");
-
-    let cold = test.open_cold();
-    cold.refresh().unwrap();
-    let id = cold.keys().ids().chunk_id(ChunkKind::Data, &second);
-    assert_eq!(&*cold.chunk(ChunkKind::Data, &id).unwrap(), second);
+    must_come_back(&mut test, [&second]);
 }
 
 /// Returns how many deltas lead to the beginning of a chunk's chain.
@@ -101,12 +107,7 @@ fn a_series_of_nights_has_chains_that_end() {
     // The last night differs from the first in 23 times as many rows as from the one before.
     let (first, last) = (stored[1], stored[12..].iter().sum::<u64>() / 12);
     assert!(last < 8 * first, "{stored:?}");
-    let cold = test.open_cold();
-    cold.refresh().unwrap();
-    for version in &nights {
-        let id = cold.keys().ids().chunk_id(ChunkKind::Data, version);
-        assert_eq!(&*cold.chunk(ChunkKind::Data, &id).unwrap(), version);
-    }
+    must_come_back(&mut test, &nights);
 }
 
 /// What cannot be compressed and changes ever more: the deltas of a chain may grow, up to where readers refuse them.
@@ -129,12 +130,7 @@ fn no_delta_takes_more_than_the_frame_alone() {
         let entry = entry_of(&repo, ChunkKind::Data, night);
         assert!(entry.stored_length as usize <= night.len() + 16);
     }
-    let cold = test.open_cold();
-    cold.refresh().unwrap();
-    for night in &nights {
-        let id = cold.keys().ids().chunk_id(ChunkKind::Data, night);
-        assert_eq!(&*cold.chunk(ChunkKind::Data, &id).unwrap(), night);
-    }
+    must_come_back(&mut test, &nights);
 }
 
 /// The chunks at the end of a file go with those that wait of its middle, and whole files share their own frames.
@@ -203,10 +199,7 @@ fn what_lies_across_two_stored_frames_is_their_difference() {
         panic!("no delta")
     };
     assert_eq!(base.frames().count(), 2);
-    let cold = test.open_cold();
-    cold.refresh().unwrap();
-    let id = cold.keys().ids().chunk_id(ChunkKind::Data, middle);
-    assert_eq!(&*cold.chunk(ChunkKind::Data, &id).unwrap(), middle);
+    must_come_back(&mut test, [middle]);
 }
 
 /// Where the store is far away, a base is one that lies near: fetching others takes longer than they save.
@@ -288,8 +281,5 @@ fn a_base_that_cannot_be_read_is_passed_over() {
     let repo = test.open_through(Arc::clone(&faulty) as Arc<dyn ObjectStore>);
     let stats = commit_all(&repo, Deltas::WherePays, &[(ChunkKind::Data, &second)]);
     assert_eq!(stats.deltas, DeltaStats::default());
-    let cold = test.open_cold();
-    cold.refresh().unwrap();
-    let id = cold.keys().ids().chunk_id(ChunkKind::Data, &second);
-    assert_eq!(&*cold.chunk(ChunkKind::Data, &id).unwrap(), second);
+    must_come_back(&mut test, [&second]);
 }
