@@ -1,5 +1,6 @@
 """What `nights` works on: dumps of a shop's database, night by night, and pairs of other things that change."""
 
+import hashlib
 import pathlib
 import random
 import shutil
@@ -14,6 +15,8 @@ ROWS = 3_000_000
 NIGHTS = 5
 KEYS = 200_000
 RECORDS = 1_350_000
+SERIES_NIGHTS = 24
+SERIES_ROWS = 400_000
 # One row in 200 is deleted, another updated, and as many are new, each night.
 CHANGE = 200
 DJANGO = ("5.1", "5.2")
@@ -201,6 +204,30 @@ def release_tars(folder, _scale):
             shutil.rmtree(fetched)
 
     return pair(made_once(folder / "releases", make))
+
+
+def series(path, scale):
+    """Writes the rows of a table to the same file night after night; yields the number of each once it is there."""
+    choose = random.Random(24)
+    rows = [series_row(number, choose) for number in range(int(SERIES_ROWS * scale))]
+    changes, next_number = len(rows) // CHANGE, len(rows)
+    for night in range(1, SERIES_NIGHTS + 1):
+        path.write_bytes(b"".join(rows))
+        yield night
+        for place in choose.sample(range(len(rows)), changes):
+            rows[place] = b""
+        for place in choose.sample(range(len(rows)), changes):
+            rows[place] = series_row(place, choose)
+        for place in choose.sample(range(len(rows)), changes):
+            rows[place] += series_row(next_number, choose)
+            next_number += 1
+
+
+def series_row(number, choose):
+    words = " ".join(choose.choices(WORDS, k=choose.randint(5, 12)))
+    key = hashlib.md5(b"%d" % choose.getrandbits(64)).hexdigest()
+    changed = f"2026-{choose.randint(1, 12):02}-{choose.randint(1, 28):02} 12:00:00.{choose.randrange(10**6):06}"
+    return f"{number}\t{choose.randrange(200_000)}\t{key}\t{words}\t{changed}\n".encode()
 
 
 def pair(folder):
