@@ -73,7 +73,8 @@ impl FrameReader {
         })
     }
 
-    /// Reads and decodes a frame from the store, past all caches: what verifying takes.
+    /// Reads and decodes a frame from the store, past all caches: what verifying takes. What it stands on may come from
+    /// a cache; it has an entry of its own to be verified by.
     ///
     /// # Errors
     /// [`RepoError::Damaged`] names the pack if the frame or its base is not what it should be.

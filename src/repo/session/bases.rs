@@ -89,7 +89,7 @@ pub(super) fn find(
         step.found(Place::behind(*frame, record, bytes));
     } else {
         let guessed = step.guess(shared, bytes)?;
-        ladders.push(ladder(shared, guessed)?);
+        ladders.extend(Some(ladder(shared, guessed)?).filter(|ladder| !ladder.is_empty()));
     }
     Ok(ladders)
 }

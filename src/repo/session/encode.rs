@@ -27,11 +27,10 @@ pub(super) struct EncodedFrame {
 
 /// Encodes frames until the queue of jobs closes or the packer ends.
 pub(super) fn run(shared: &Shared, jobs: &Receiver<FrameJob>, frames: &Sender<EncodedFrame>) {
-    let panicking = FailOnPanic(shared);
+    let _ends_the_session = FailOnPanic(shared);
     if let Err(error) = encode_all(shared, jobs, frames) {
         shared.fail(error);
     }
-    drop(panicking);
 }
 
 /// Ends the session where an encoder panics: the others would wait for its frame.
@@ -67,13 +66,12 @@ fn encode(shared: &Shared, encoder: &mut FrameEncoder, job: FrameJob) -> Result<
     let features = features_of(shared, &chunks, &plain);
     let delta = match (features, step) {
         (Some(features), Some(mut step)) => {
-            let ladders = if is_stored(shared, &chunks)? {
-                Vec::new()
-            } else {
-                bases::find(shared, &features, plain.len() as u64, &mut step)?
-            };
+            let mut ladders = bases::find(shared, &features, plain.len() as u64, &mut step)?;
             // Others wait for the step, and encoding takes long.
             drop(step);
+            if !ladders.is_empty() && is_stored(shared, &chunks)? {
+                ladders.clear();
+            }
             delta(shared, encoder, &plain, &ladders)?
         }
         _ => None,

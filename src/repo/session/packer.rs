@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender};
 use super::encode::EncodedFrame;
 use super::{RepoError, Shared};
 use crate::crypto::hash::ChunkKind;
-use crate::crypto::seal::{SealKey, TAG_BYTES};
+use crate::crypto::seal::SealKey;
 use crate::format::FormatError;
 use crate::format::frame::{self, FrameEntry};
 use crate::format::header::{Header, HeaderHash, ObjectKind};
@@ -147,7 +147,6 @@ impl PackWriter {
         let EncodedFrame { order: _, encoding, mut encoded, features, chunks } = frame;
         let number = u32::try_from(self.directory.frames.len()).unwrap_or(u32::MAX);
         frame::seal(&self.key, &self.header_hash, number, encoding, &mut encoded).map_err(encode_error)?;
-        debug_assert!(encoded.len() > TAG_BYTES, "a frame holds at least one byte");
         self.directory_bytes += DIRECTORY_FRAME_BYTES + DIRECTORY_CHUNK_BYTES * chunks.len();
         let stored_length = u32::try_from(encoded.len()).unwrap_or(u32::MAX);
         let entry = FrameEntry { stored_length, encoding, features, chunks };
