@@ -1,11 +1,14 @@
 //! Translates fuser's calls into calls of [`Vfs`], and its answers into replies.
 //!
-//! A request that may wait for the store goes to the pool; one that finds everything in memory is answered on
-//! the event loop. Whatever would change something is answered with EROFS.
+//! Each request is answered on the event loop that took it, since handing it to another thread costs more than most
+//! answers do; there are enough loops for some to wait for the store. The kernel opens and closes files and directories
+//! without asking, where it can. Whatever would change something is answered with EROFS.
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -19,7 +22,6 @@ use fuser::{
 };
 
 use super::convert::{absent, file_attr, file_type, refuse, seek_of, time_to_live};
-use super::pool::Pool;
 use crate::path::NAME_MAX_BYTES;
 use crate::vfs::{Lookup, Vfs, VfsError, Visit};
 
@@ -50,33 +52,32 @@ pub(super) enum AccessLists {
 pub(super) struct Adapter {
     vfs: Arc<Vfs>,
     lists: AccessLists,
-    pool: Pool,
+    /// Whether the kernel opens files without asking once it was told so.
+    opens_files: bool,
+    /// Whether it opens directories so.
+    opens_directories: bool,
     /// Dropped with the adapter when the last event loop ends; nothing is ever sent.
     _serving: Sender<()>,
 }
 
 impl Adapter {
-    /// Starts the pool. `serving` is dropped when the mount has ended.
-    pub(super) fn new(vfs: Arc<Vfs>, lists: AccessLists, serving: Sender<()>) -> io::Result<Self> {
-        // Half of them wait for a disk while the others decode.
-        let threads = 2 * std::thread::available_parallelism().map_or(2, usize::from);
-        Ok(Self { vfs, lists, pool: Pool::start(threads)?, _serving: serving })
+    /// `serving` is dropped when the mount has ended.
+    pub(super) fn new(vfs: Arc<Vfs>, lists: AccessLists, serving: Sender<()>) -> Self {
+        Self { vfs, lists, opens_files: false, opens_directories: false, _serving: serving }
     }
 
-    /// Answers by a thread of the pool.
-    fn defer(&self, answer: impl FnOnce(&Vfs, &mut Vec<u8>) + Send + 'static) {
-        let vfs = Arc::clone(&self.vfs);
-        self.pool.submit(Box::new(move |buffer| answer(&vfs, buffer)));
-    }
-
-    /// Answers at once if all metadata of the node is in memory, else by a thread of the pool.
-    fn serve(&self, inode: INodeNo, answer: impl FnOnce(&Vfs) + Send + 'static) {
-        if self.vfs.is_resident(inode.0) {
-            answer(&self.vfs);
-        } else {
-            self.defer(move |vfs, _| answer(vfs));
+    /// Has a request answered. One that panics is answered with EIO when its reply is dropped; the event loop is
+    /// needed for the next one.
+    fn serve(&self, answer: impl FnOnce(&Vfs)) {
+        if catch_unwind(AssertUnwindSafe(|| answer(&self.vfs))).is_err() {
+            tracing::error!("a request failed because of a bug");
         }
     }
+}
+
+thread_local! {
+    /// What is read goes through it to the kernel; it keeps its size from request to request.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Answers a request for an attribute or for the names of all: its size where `size` is 0.
@@ -105,7 +106,8 @@ impl Filesystem for Adapter {
             InitFlags::FUSE_DO_READDIRPLUS,
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_CACHE_SYMLINKS,
-            InitFlags::FUSE_EXPLICIT_INVAL_DATA,
+            // Views change, and their times with them; nothing else has a time that does.
+            InitFlags::FUSE_AUTO_INVAL_DATA,
         ];
         let enforced = self.lists == AccessLists::Enforced;
         for capability in wanted.into_iter().chain(enforced.then_some(InitFlags::FUSE_POSIX_ACL)) {
@@ -113,6 +115,9 @@ impl Filesystem for Adapter {
                 tracing::debug!(?capability, "the kernel lacks a capability");
             }
         }
+        let known = config.capabilities();
+        self.opens_files = known.contains(InitFlags::FUSE_NO_OPEN_SUPPORT);
+        self.opens_directories = known.contains(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
         if config.set_max_background(MAX_BACKGROUND).is_err() {
             tracing::debug!("the kernel's number of background requests stays as it is");
         }
@@ -120,8 +125,7 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let name = name.as_bytes().to_vec();
-        self.defer(move |vfs, _| reply_lookup(vfs.lookup(parent.0, &name), reply));
+        self.serve(|vfs| reply_lookup(vfs.lookup(parent.0, name.as_bytes()), reply));
     }
 
     fn forget(&self, _request: &Request, inode: INodeNo, lookups: u64) {
@@ -129,71 +133,60 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, _request: &Request, inode: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
-        self.serve(inode, move |vfs| match vfs.attributes(inode.0) {
+        self.serve(|vfs| match vfs.attributes(inode.0) {
             Ok(attributes) => reply.attr(&time_to_live(attributes.lifetime), &file_attr(&attributes)),
             Err(error) => reply.error(refuse(&error)),
         });
     }
 
     fn readlink(&self, _request: &Request, inode: INodeNo, reply: ReplyData) {
-        self.serve(inode, move |vfs| match vfs.read_link(inode.0) {
+        self.serve(|vfs| match vfs.read_link(inode.0) {
             Ok(target) => reply.data(&target),
             Err(error) => reply.error(refuse(&error)),
         });
     }
 
-    fn open(&self, _request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    /// ENOSYS says that there is nothing to do here, for this file and all others: the kernel does not ask again, and
+    /// keeps what was read.
+    fn open(&self, _request: &Request, _inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         if flags.acc_mode() != OpenAccMode::O_RDONLY {
-            return reply.error(Errno::EROFS);
+            reply.error(Errno::EROFS);
+        } else if self.opens_files {
+            reply.error(Errno::ENOSYS);
+        } else {
+            reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
         }
-        self.serve(inode, move |vfs| match vfs.open_file(inode.0) {
-            Ok(handle) => {
-                reply.opened(FileHandle(handle), FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH);
-            }
-            Err(error) => reply.error(refuse(&error)),
-        });
     }
 
     fn read(
         &self,
         _request: &Request,
-        _inode: INodeNo,
-        handle: FileHandle,
+        inode: INodeNo,
+        _handle: FileHandle,
         offset: u64,
         size: u32,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.defer(move |vfs, buffer| {
-            let size = usize::try_from(size).unwrap_or(usize::MAX);
-            if buffer.len() < size {
-                buffer.resize(size, 0);
-            }
-            let (buffer, _) = buffer.split_at_mut(size);
-            match vfs.read(handle.0, offset, buffer) {
-                Ok(read) => reply.data(buffer.get(..read).unwrap_or_default()),
-                Err(error) => reply.error(refuse(&error)),
-            }
+        self.serve(|vfs| {
+            BUFFER.with_borrow_mut(|buffer| {
+                let size = usize::try_from(size).unwrap_or(usize::MAX);
+                if buffer.len() < size {
+                    buffer.resize(size, 0);
+                }
+                let (buffer, _) = buffer.split_at_mut(size);
+                match vfs.read(inode.0, offset, buffer) {
+                    Ok(read) => reply.data(buffer.get(..read).unwrap_or_default()),
+                    Err(error) => reply.error(refuse(&error)),
+                }
+            });
         });
     }
 
-    fn release(
-        &self,
-        _request: &Request,
-        _inode: INodeNo,
-        handle: FileHandle,
-        _flags: OpenFlags,
-        _lock_owner: Option<LockOwner>,
-        _flush: bool,
-        reply: ReplyEmpty,
-    ) {
-        self.vfs.release_file(handle.0);
-        reply.ok();
-    }
-
+    /// Nothing is ever written; the kernel does not ask again.
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        reply.ok();
+        reply.error(Errno::ENOSYS);
     }
 
     fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _datasync: bool, reply: ReplyEmpty) {
@@ -204,31 +197,25 @@ impl Filesystem for Adapter {
         reply.ok();
     }
 
-    fn opendir(&self, _request: &Request, inode: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        self.defer(move |vfs, _| {
-            // The kernel would go on showing a view as it was when it was read first.
-            let flags = if vfs.is_constant_directory(inode.0) {
-                FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE
-            } else {
-                FopenFlags::empty()
-            };
-            match vfs.open_directory(inode.0) {
-                Ok(handle) => reply.opened(FileHandle(handle), flags),
-                Err(error) => reply.error(refuse(&error)),
-            }
-        });
+    /// As for files: the kernel keeps lists of names, and drops one when the time of its directory is another.
+    fn opendir(&self, _request: &Request, _inode: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        if self.opens_directories {
+            reply.error(Errno::ENOSYS);
+        } else {
+            reply.opened(FileHandle(0), FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE);
+        }
     }
 
     fn readdir(
         &self,
         _request: &Request,
-        _inode: INodeNo,
-        handle: FileHandle,
+        inode: INodeNo,
+        _handle: FileHandle,
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        self.defer(move |vfs, _| {
-            let result = vfs.read_directory(handle.0, offset, &mut |item| {
+        self.serve(|vfs| {
+            let result = vfs.read_directory(inode.0, offset, &mut |item| {
                 let name = OsStr::from_bytes(item.name);
                 visit(reply.add(INodeNo(item.inode), item.cookie, file_type(item.kind), name))
             });
@@ -242,13 +229,13 @@ impl Filesystem for Adapter {
     fn readdirplus(
         &self,
         _request: &Request,
-        _inode: INodeNo,
-        handle: FileHandle,
+        inode: INodeNo,
+        _handle: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        self.defer(move |vfs, _| {
-            let result = vfs.read_directory_plus(handle.0, offset, &mut |item, attributes| {
+        self.serve(|vfs| {
+            let result = vfs.read_directory_plus(inode.0, offset, &mut |item, attributes| {
                 let lifetime = time_to_live(attributes.lifetime);
                 let (inode, name) = (INodeNo(item.inode), OsStr::from_bytes(item.name));
                 visit(reply.add(inode, item.cookie, name, &lifetime, &file_attr(attributes), GENERATION))
@@ -260,11 +247,6 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn releasedir(&self, _: &Request, _: INodeNo, handle: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
-        self.vfs.release_directory(handle.0);
-        reply.ok();
-    }
-
     fn statfs(&self, _request: &Request, _inode: INodeNo, reply: ReplyStatfs) {
         let statistics = self.vfs.statistics();
         let blocks = statistics.bytes.div_ceil(u64::from(STATFS_BLOCK_BYTES));
@@ -273,19 +255,18 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, _: &Request, inode: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let name = name.as_bytes().to_vec();
-        self.serve(inode, move |vfs| reply_xattr(vfs.xattr(inode.0, &name), size, reply));
+        self.serve(|vfs| reply_xattr(vfs.xattr(inode.0, name.as_bytes()), size, reply));
     }
 
     fn listxattr(&self, _request: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
-        self.serve(inode, move |vfs| reply_xattr(vfs.xattr_names(inode.0), size, reply));
+        self.serve(|vfs| reply_xattr(vfs.xattr_names(inode.0), size, reply));
     }
 
     fn lseek(
         &self,
         _request: &Request,
-        _inode: INodeNo,
-        handle: FileHandle,
+        inode: INodeNo,
+        _handle: FileHandle,
         offset: i64,
         whence: i32,
         reply: ReplyLseek,
@@ -293,7 +274,7 @@ impl Filesystem for Adapter {
         let (Some(seek), Ok(offset)) = (seek_of(whence), u64::try_from(offset)) else {
             return reply.error(Errno::EINVAL);
         };
-        self.defer(move |vfs, _| match vfs.seek(handle.0, offset, seek) {
+        self.serve(|vfs| match vfs.seek(inode.0, offset, seek) {
             Ok(Some(found)) => match i64::try_from(found) {
                 Ok(found) => reply.offset(found),
                 Err(_) => reply.error(Errno::EOVERFLOW),

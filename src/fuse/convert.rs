@@ -9,14 +9,13 @@ use crate::vfs::{Lifetime, NodeAttributes, NodeKind, Seek, VfsError};
 
 /// What the kernel may remember for ever.
 const UNLIMITED: Duration = Duration::from_secs(365 * 86_400);
-/// What it must ask for again soon.
-const BRIEF: Duration = Duration::from_secs(1);
+/// What it must ask for again soon: with the age of the list of snapshots, no more than two seconds in all.
+const BRIEF: Duration = Duration::from_millis(500);
 
 /// The one mapping to errno.
 fn errno(error: &VfsError) -> Errno {
     match error {
         VfsError::Stale(_) => Errno::ESTALE,
-        VfsError::BadHandle(_) => Errno::EBADF,
         VfsError::NotFound(_) => Errno::ENOENT,
         VfsError::NameTooLong(_) => Errno::ENAMETOOLONG,
         VfsError::NotADirectory(_) => Errno::ENOTDIR,

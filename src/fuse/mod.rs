@@ -7,7 +7,6 @@ mod adapter;
 mod convert;
 mod mountinfo;
 mod place;
-mod pool;
 mod unmount;
 
 use std::mem::ManuallyDrop;
@@ -30,8 +29,9 @@ pub use unmount::{UnmountOutcome, unmount_path};
 /// Subtype of the mounts, as in `fuse.yester`.
 const SUBTYPE: &str = "yester";
 
-/// Threads that take requests from the kernel: a third one gained nothing on two cores.
-const EVENT_LOOPS: usize = 2;
+/// Threads for each core that take requests from the kernel and answer them: half of them wait for a disk while the
+/// others decode.
+const EVENT_LOOPS_PER_CORE: usize = 2;
 
 /// What the kernel reads ahead of a stream. More makes random access through `mmap` read several times what
 /// it needs; less halves the speed of streams.
@@ -152,7 +152,7 @@ pub fn mount(vfs: Arc<Vfs>, mountpoint: &Path, options: &MountOptions) -> Result
     let mountpoint = prepare(mountpoint)?;
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(failed("take signals for"))?;
     let (serving, ended) = bounded(0);
-    let adapter = Adapter::new(vfs, access_lists(options), serving).map_err(failed("start threads for"))?;
+    let adapter = Adapter::new(vfs, access_lists(options), serving);
     let session = Session::new(adapter, &mountpoint, &config(options)).map_err(failed("mount at"))?;
     let session = ManuallyDrop::new(session.spawn().map_err(failed("serve"))?);
     let device = mountinfo::Device::of(&mountpoint).map_err(|source| {
@@ -229,7 +229,8 @@ fn config(options: &MountOptions) -> Config {
         Audience::Mounter => SessionACL::Owner,
         Audience::Everyone => SessionACL::All,
     };
-    config.n_threads = Some(EVENT_LOOPS);
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    config.n_threads = Some(EVENT_LOOPS_PER_CORE * cores);
     config
 }
 

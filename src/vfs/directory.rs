@@ -1,17 +1,21 @@
 //! Directories of snapshots, and reading them in order from any position in bounded memory.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+
+use quick_cache::sync::Cache;
 
 use super::VfsError;
-use super::inodes::NodeKey;
+use super::inodes::{Identity, NodeKey};
 use super::stored::StoredEntry;
 use crate::format::snapshot::Manifest;
 use crate::format::tree::{EntryKind, TreeRef};
 use crate::path::{Name, TreePath};
 use crate::repo::{RepoError, Repository};
 
-/// Entries that are held at a time for each open directory.
+/// Entries that a cursor holds at a time.
 const BATCH_ENTRIES: usize = 512;
+/// Directories that are read at a time before one has to be looked for anew.
+const CURSORS: usize = 32;
 
 /// A directory of a snapshot. Keeps those above it alive, so that the kernel may forget in any order.
 #[derive(Debug)]
@@ -86,10 +90,6 @@ impl DirectoryCursor {
         Self { directory, number: usize::MAX, batch: Vec::new(), last_names: Vec::new() }
     }
 
-    pub(super) fn directory(&self) -> &Arc<Directory> {
-        &self.directory
-    }
-
     /// Returns the entry with this ordinal, nothing beyond the last.
     pub(super) fn entry(
         &mut self,
@@ -126,5 +126,24 @@ impl DirectoryCursor {
             entries.map(|entry| Ok(Arc::new(StoredEntry::new(entry?)))).collect()
         };
         read().map_err(VfsError::unreadable(|| self.directory.label()))
+    }
+}
+
+/// Where directories were read last. The kernel opens and closes them without a word, so that a cursor is kept by its
+/// directory, for as long as others do not push it out.
+pub(super) struct Cursors(Cache<Identity, Arc<Mutex<DirectoryCursor>>>);
+
+impl Cursors {
+    pub(super) fn new() -> Self {
+        Self(Cache::new(CURSORS))
+    }
+
+    /// Returns the cursor of a directory.
+    pub(super) fn of(&self, identity: Identity, directory: &Arc<Directory>) -> Arc<Mutex<DirectoryCursor>> {
+        self.0.get(&identity).unwrap_or_else(|| {
+            let cursor = Arc::new(Mutex::new(DirectoryCursor::new(Arc::clone(directory))));
+            self.0.insert(identity, Arc::clone(&cursor));
+            cursor
+        })
     }
 }

@@ -8,9 +8,6 @@ pub enum VfsError {
     /// The inode number was never given out, or was forgotten since.
     #[error("inode {0:#x} is not in use")]
     Stale(u64),
-    /// The handle was never given out, or was released since.
-    #[error("handle {0} is not open")]
-    BadHandle(u64),
     /// What stood there is gone: a view whose last snapshot was forgotten.
     #[error("there is no {0}")]
     NotFound(String),

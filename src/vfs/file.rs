@@ -1,59 +1,65 @@
-//! Open files: reading at any offset, and being read ahead.
+//! Files that are read: random access, and being read ahead.
+//!
+//! The kernel opens and closes files without a word, so that what is known of those who read a file is kept by the
+//! file, for as long as others do not push it out.
 
 use std::ops::Range;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
-use super::lock;
-use super::prefetch::Stream;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use super::inodes::Identity;
+use super::node::Node;
+use super::prefetch::Streams;
+use super::{VfsError, lock};
 use crate::crypto::hash::ChunkKind;
 use crate::format::content::{Content, ContentItem};
+use crate::format::tree::EntryKind;
 use crate::repo::content::ContentReader;
 use crate::repo::{RepoError, Repository};
 
-/// A regular file of a snapshot that somebody has open.
-pub(super) struct OpenFile {
+/// Bound of the files that are kept, by weight.
+const FILES_WEIGHT: u64 = 512;
+/// Weight of a file with a list of its own, whose reader keeps decoded nodes of it.
+const LIST_WEIGHT: u64 = 16;
+
+/// A regular file of a snapshot, and how it is being read.
+pub(super) struct ReadFile {
     reader: ContentReader,
-    label: String,
-    stream: Mutex<Stream>,
-    released: AtomicBool,
+    node: Node,
+    streams: Mutex<Streams>,
 }
 
-impl OpenFile {
-    /// Opens the file with this content; `label` names it in messages.
-    pub(super) fn new(content: &Content, label: String) -> Self {
-        Self {
-            reader: ContentReader::new(content),
-            label,
-            stream: Mutex::new(Stream::new()),
-            released: AtomicBool::new(false),
-        }
+impl ReadFile {
+    /// Prepares to read a node.
+    ///
+    /// # Errors
+    /// Fails if it is no regular file.
+    pub(super) fn new(node: Node) -> Result<Self, VfsError> {
+        let reader = ContentReader::new(content_of(&node)?);
+        Ok(Self { reader, node, streams: Mutex::default() })
     }
 
     pub(super) fn reader(&self) -> &ContentReader {
         &self.reader
     }
 
-    pub(super) fn label(&self) -> &str {
-        &self.label
+    /// Returns its path, for messages.
+    pub(super) fn label(&self) -> String {
+        self.node.label()
     }
 
     /// Takes note of a read; returns what should be read ahead now.
     pub(super) fn note_read(&self, offset: u64, bytes: usize) -> Option<Range<u64>> {
         let end = offset.saturating_add(bytes as u64);
-        lock(&self.stream).note(offset..end, self.reader.length())
+        lock(&self.streams).note(offset..end, self.reader.length())
     }
 
-    /// Stops reading ahead.
-    pub(super) fn release(&self) {
-        self.released.store(true, Ordering::Relaxed);
-    }
-
-    /// Brings the chunks of `range` into the cache of frames, unless the file is closed meanwhile. Errors are
-    /// left to the read that meets them.
+    /// Brings the chunks of `range` into the cache of frames. Errors are left to the read that meets them.
     pub(super) fn touch(&self, repo: &Repository, range: Range<u64>) {
         let mut offset = range.start;
-        while offset < range.end && !self.released.load(Ordering::Relaxed) {
+        while offset < range.end {
             match self.touch_piece(repo, offset) {
                 Ok(Some(next)) if next > offset => offset = next,
                 _ => return,
@@ -68,5 +74,51 @@ impl OpenFile {
             repo.chunk(ChunkKind::Data, id)?;
         }
         Ok(Some(piece.offset.saturating_add(piece.item.length())))
+    }
+
+    fn weight(&self) -> u64 {
+        match content_of(&self.node) {
+            Ok(Content::List { .. }) => LIST_WEIGHT,
+            Ok(Content::Inline(_)) | Err(_) => 1,
+        }
+    }
+}
+
+fn content_of(node: &Node) -> Result<&Content, VfsError> {
+    match node {
+        Node::Entry { stored, .. } => match &stored.entry.kind {
+            EntryKind::File(content) => Ok(content),
+            EntryKind::Directory(_) => Err(VfsError::IsADirectory(node.label())),
+            _ => Err(VfsError::NotAFile(node.label())),
+        },
+        Node::View { .. } | Node::Root(_) => Err(VfsError::IsADirectory(node.label())),
+        Node::Link(_) => Err(VfsError::NotAFile(node.label())),
+    }
+}
+
+#[derive(Clone)]
+struct ByLists;
+
+impl Weighter<Identity, Arc<ReadFile>> for ByLists {
+    fn weight(&self, _identity: &Identity, file: &Arc<ReadFile>) -> u64 {
+        file.weight()
+    }
+}
+
+/// Files that were read lately, by the identity of their node.
+pub(super) struct ReadFiles(Cache<Identity, Arc<ReadFile>, ByLists>);
+
+impl ReadFiles {
+    pub(super) fn new() -> Self {
+        let items = usize::try_from(FILES_WEIGHT).unwrap_or(usize::MAX);
+        Self(Cache::with_weighter(items, FILES_WEIGHT, ByLists))
+    }
+
+    pub(super) fn get(&self, identity: Identity) -> Option<Arc<ReadFile>> {
+        self.0.get(&identity)
+    }
+
+    pub(super) fn insert(&self, identity: Identity, file: Arc<ReadFile>) {
+        self.0.insert(identity, file);
     }
 }

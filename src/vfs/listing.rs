@@ -1,6 +1,7 @@
 //! The list of snapshots as it changes: asked for again when somebody looks, at most once a second, and never
 //! at the price of a reader who waits for an unavailable store.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,9 +17,17 @@ pub(super) const LISTING_LIFETIME: Duration = Duration::from_secs(1);
 /// How long a reader waits for a newer list, counted from the start of the attempt.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Lists that are kept for who is still reading them.
+const PAST_GENERATIONS: usize = 8;
+
+/// Counts the lists that were shown, from 0.
+pub(super) type Generation = u64;
+
 /// The views over all snapshots, and sums for `statfs`.
 #[derive(Debug, Clone)]
 pub(super) struct Views {
+    /// Set when they are shown.
+    pub(super) generation: Generation,
     pub(super) root: Arc<ViewDirectory>,
     pub(super) statistics: Statistics,
 }
@@ -48,6 +57,8 @@ struct Shared {
 
 struct State {
     views: Views,
+    /// What was shown before, the last one first.
+    past: VecDeque<Views>,
     checked: Instant,
     /// When the attempt that is under way began.
     started: Option<Instant>,
@@ -56,7 +67,7 @@ struct State {
 impl Listing {
     /// Starts with `views`, and a thread that calls `load` on demand.
     pub(super) fn start(views: Views, load: LoadViews) -> std::io::Result<Self> {
-        let state = State { views, checked: Instant::now(), started: None };
+        let state = State { views, past: VecDeque::new(), checked: Instant::now(), started: None };
         let shared = Arc::new(Shared { state: Mutex::new(state), finished: Condvar::new() });
         let (wake, woken) = bounded(1);
         let inner = Arc::clone(&shared);
@@ -84,9 +95,25 @@ impl Listing {
         state.views.clone()
     }
 
+    /// Returns the views of a generation, the present one included, unless that was long ago.
+    pub(super) fn past(&self, generation: Generation) -> Option<Views> {
+        let state = lock(&self.shared.state);
+        let mut known = std::iter::once(&state.views).chain(&state.past);
+        known.find(|views| views.generation == generation).cloned()
+    }
+
     /// Returns the views that are known, without looking for newer ones.
     pub(super) fn known(&self) -> Views {
         lock(&self.shared.state).views.clone()
+    }
+}
+
+impl State {
+    fn show(&mut self, views: Views) {
+        let generation = self.views.generation + 1;
+        let shown = std::mem::replace(&mut self.views, Views { generation, ..views });
+        self.past.truncate(PAST_GENERATIONS - 1);
+        self.past.push_front(shown);
     }
 }
 
@@ -99,7 +126,7 @@ fn follow(shared: &Shared, woken: &Receiver<()>, mut load: LoadViews) {
         let loaded = load();
         let mut state = lock(&shared.state);
         match loaded {
-            Ok(Some(views)) => state.views = views,
+            Ok(Some(views)) => state.show(views),
             Ok(None) => {}
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "cannot list the snapshots again");
@@ -116,7 +143,7 @@ mod tests {
     use super::*;
 
     fn views(files: u64) -> Views {
-        Views { root: Arc::default(), statistics: Statistics { bytes: 0, files } }
+        Views { generation: 0, root: Arc::default(), statistics: Statistics { bytes: 0, files } }
     }
 
     fn outdated(load: LoadViews) -> Listing {
@@ -129,6 +156,24 @@ mod tests {
     fn a_reader_sees_what_was_committed_since() {
         let listing = outdated(Box::new(|| Ok(Some(views(2)))));
         assert_eq!(listing.current().statistics.files, 2);
+    }
+
+    #[test]
+    fn a_list_that_was_shown_is_kept_for_who_is_still_reading_it() {
+        let mut files = 1;
+        let listing = outdated(Box::new(move || {
+            files += 1;
+            Ok(Some(views(files)))
+        }));
+        let files_of = |generation| listing.past(generation).map(|views| views.statistics.files);
+        for generation in 1..=PAST_GENERATIONS as u64 {
+            lock(&listing.shared.state).checked = Instant::now() - LISTING_LIFETIME;
+            assert_eq!(listing.current().generation, generation);
+            assert_eq!((files_of(generation), files_of(0)), (Some(generation + 1), Some(1)));
+        }
+        lock(&listing.shared.state).checked = Instant::now() - LISTING_LIFETIME;
+        listing.current();
+        assert_eq!((files_of(0), files_of(1)), (None, Some(2)));
     }
 
     #[test]

@@ -7,7 +7,6 @@ mod attributes;
 mod directory;
 mod error;
 mod file;
-mod handles;
 mod inodes;
 mod listing;
 mod node;
@@ -23,19 +22,16 @@ mod views;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::format::content::Content;
 use crate::format::snapshot::Manifest;
 use crate::format::tree::{EntryKind, Xattr};
 use crate::path::{NAME_MAX_BYTES, Name};
 use crate::repo::{RepoError, Repository};
-use directory::Directory;
-use file::OpenFile;
-use handles::HandleTable;
+use directory::{Cursors, Directory};
+use file::{ReadFile, ReadFiles};
 use inodes::{InodeTable, NodeKey, Place};
 use listing::Listing;
 use node::Node;
 use prefetch::Prefetcher;
-use readdir::OpenDirectory;
 use stored::EntryCache;
 
 pub use attributes::{NodeAttributes, NodeKind};
@@ -115,8 +111,8 @@ pub struct Vfs {
     root: Root,
     inodes: InodeTable,
     entries: EntryCache,
-    files: HandleTable<OpenFile>,
-    directories: HandleTable<OpenDirectory>,
+    files: ReadFiles,
+    cursors: Cursors,
     prefetcher: Prefetcher,
 }
 
@@ -151,8 +147,8 @@ impl Vfs {
             root,
             inodes: InodeTable::new(place, &key),
             entries: EntryCache::new(),
-            files: HandleTable::new(),
-            directories: HandleTable::new(),
+            files: ReadFiles::new(),
+            cursors: Cursors::new(),
             prefetcher,
         })
     }
@@ -168,7 +164,7 @@ impl Vfs {
         let Ok(name) = Name::new(name) else { return Ok(Lookup::Absent(Lifetime::Brief)) };
         match self.place(parent)?.1 {
             Place::View(path) => {
-                let Some(node) = self.view(&path)?.nodes().get(&name).cloned() else {
+                let Some(node) = self.view(&path)?.1.nodes().get(&name).cloned() else {
                     return Ok(Lookup::Absent(Lifetime::Brief));
                 };
                 Ok(Lookup::Found(self.intern_view(&path, &name, &node)))
@@ -196,24 +192,6 @@ impl Vfs {
     /// Fails if the node is gone or its metadata cannot be read.
     pub fn attributes(&self, inode: u64) -> Result<NodeAttributes, VfsError> {
         Ok(self.attributes_of(inode, &self.node(inode)?))
-    }
-
-    /// Tells whether all metadata of a node is in memory, so that no operation on it but reading waits.
-    #[must_use]
-    pub fn is_resident(&self, inode: u64) -> bool {
-        match self.inodes.get(inode) {
-            Some((identity, Place::Directory(directory))) if directory.above.is_some() => {
-                self.entries.get(identity).is_some_and(|stored| stored.is_complete())
-            }
-            Some((identity, Place::Entry { .. })) => {
-                self.entries.get(identity).is_some_and(|stored| stored.is_complete())
-            }
-            Some((_, Place::Directory(directory))) => {
-                stored::has_inline_values(&directory.snapshot.root_attributes)
-            }
-            Some((_, Place::View(_))) => false,
-            Some((_, Place::Link(_))) | None => true,
-        }
     }
 
     /// Returns the target of a symbolic link.
@@ -260,46 +238,40 @@ impl Vfs {
         xattrs.iter().filter(move |xattr| !(hides_lists && xattr.name.starts_with(ACCESS_LIST)))
     }
 
-    /// Opens a regular file and returns its handle, to be released with [`Self::release_file`].
+    /// Fills `buffer` from `offset` of a regular file; returns fewer bytes only at the end of the file.
     ///
     /// # Errors
-    /// Fails if the node is no regular file or cannot be read.
-    pub fn open_file(&self, inode: u64) -> Result<u64, VfsError> {
-        let node = self.node(inode)?;
-        Ok(self.files.insert(OpenFile::new(file_content(&node)?, node.label())))
-    }
-
-    /// Fills `buffer` from `offset`; returns fewer bytes only at the end of the file.
-    ///
-    /// # Errors
-    /// Fails if the handle is not open, or the bytes cannot be read: damaged ones are never returned.
-    pub fn read(&self, handle: u64, offset: u64, buffer: &mut [u8]) -> Result<usize, VfsError> {
-        let file = self.files.get(handle)?;
+    /// Fails if the node is no regular file, or the bytes cannot be read: damaged ones are never returned.
+    pub fn read(&self, inode: u64, offset: u64, buffer: &mut [u8]) -> Result<usize, VfsError> {
+        let file = self.file(inode)?;
         if let Some(ahead) = file.note_read(offset, buffer.len()) {
             self.prefetcher.request(&file, ahead);
         }
-        let read = file.reader().read_at(&self.repo, offset, buffer);
-        read.map_err(VfsError::unreadable(|| file.label().to_owned()))
+        file.reader().read_at(&self.repo, offset, buffer).map_err(VfsError::unreadable(|| file.label()))
     }
 
     /// Returns the next offset from `offset` on that is data or a hole; nothing beyond the end of the file.
     ///
     /// # Errors
-    /// Fails if the handle is not open or the content list cannot be read.
-    pub fn seek(&self, handle: u64, offset: u64, seek: Seek) -> Result<Option<u64>, VfsError> {
-        let file = self.files.get(handle)?;
+    /// Fails if the node is no regular file or its content list cannot be read.
+    pub fn seek(&self, inode: u64, offset: u64, seek: Seek) -> Result<Option<u64>, VfsError> {
+        let file = self.file(inode)?;
         let found = match seek {
             Seek::Data => file.reader().seek_data(&self.repo, offset),
             Seek::Hole => file.reader().seek_hole(&self.repo, offset),
         };
-        found.map_err(VfsError::unreadable(|| file.label().to_owned()))
+        found.map_err(VfsError::unreadable(|| file.label()))
     }
 
-    /// Closes a file; what was being read ahead for it stops.
-    pub fn release_file(&self, handle: u64) {
-        if let Some(file) = self.files.remove(handle) {
-            file.release();
+    /// Returns a regular file as it is read: with the state of those who read it lately, if there are any.
+    fn file(&self, inode: u64) -> Result<Arc<ReadFile>, VfsError> {
+        let (identity, place) = self.place(inode)?;
+        if let Some(file) = self.files.get(identity) {
+            return Ok(file);
         }
+        let file = Arc::new(ReadFile::new(self.node_at(identity, place)?)?);
+        self.files.insert(identity, Arc::clone(&file));
+        Ok(file)
     }
 
     /// Returns what `df` shows.
@@ -312,18 +284,6 @@ impl Vfs {
                 Statistics { bytes: totals.bytes, files: node::count_nodes(totals) }
             }
         }
-    }
-}
-
-fn file_content(node: &Node) -> Result<&Content, VfsError> {
-    match node {
-        Node::Entry { stored, .. } => match &stored.entry.kind {
-            EntryKind::File(content) => Ok(content),
-            EntryKind::Directory(_) => Err(VfsError::IsADirectory(node.label())),
-            _ => Err(VfsError::NotAFile(node.label())),
-        },
-        Node::View { .. } | Node::Root(_) => Err(VfsError::IsADirectory(node.label())),
-        Node::Link(_) => Err(VfsError::NotAFile(node.label())),
     }
 }
 

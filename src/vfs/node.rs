@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::attributes::{Extent, NodeAttributes, NodeKind, stored, synthetic};
 use super::directory::Directory;
 use super::inodes::{Identity, NodeKey, Place, ViewLink};
-use super::listing::{Listing, Statistics, Views};
+use super::listing::{Generation, Listing, Statistics, Views};
 use super::short_name::ShortName;
 use super::stored::StoredEntry;
 use super::views::{ViewDirectory, ViewNode, arrange};
@@ -58,8 +58,13 @@ impl Vfs {
     /// Returns a node with its metadata, from memory or from its page.
     pub(super) fn node(&self, inode: u64) -> Result<Node, VfsError> {
         let (identity, place) = self.place(inode)?;
+        self.node_at(identity, place)
+    }
+
+    /// Returns the node that stands at a place.
+    pub(super) fn node_at(&self, identity: Identity, place: Place) -> Result<Node, VfsError> {
         match place {
-            Place::View(path) => Ok(Node::View { directory: self.view(&path)?, path }),
+            Place::View(path) => Ok(Node::View { directory: self.view(&path)?.1, path }),
             Place::Link(link) => Ok(Node::Link(link)),
             Place::Directory(directory) => match &directory.above {
                 None => Ok(Node::Root(directory)),
@@ -69,10 +74,13 @@ impl Vfs {
         }
     }
 
-    /// Returns the newest version of a view.
-    pub(super) fn view(&self, path: &[Name]) -> Result<Arc<ViewDirectory>, VfsError> {
+    /// Returns the newest list of a view, and of which generation it is.
+    pub(super) fn view(&self, path: &[Name]) -> Result<(Generation, Arc<ViewDirectory>), VfsError> {
         let found = match &self.root {
-            Root::All(listing) => listing.current().root.directory(path),
+            Root::All(listing) => {
+                let views = listing.current();
+                views.root.directory(path).map(|directory| (views.generation, directory))
+            }
             Root::Snapshot(_) => None,
         };
         found.ok_or_else(|| VfsError::NotFound(view_label(path)))
@@ -211,13 +219,13 @@ fn load_views(repo: &Repository, seen: &mut Vec<(SnapshotId, Marks)>) -> Result<
     let mut bytes = 0;
     repo.index().packs(&mut |_, pack| bytes += pack.bytes)?;
     let files = snapshots.iter().map(|s| count_nodes(&s.manifest.totals)).sum();
-    let views = Views { root: arrange(&snapshots), statistics: Statistics { bytes, files } };
+    let views = Views { generation: 0, root: arrange(&snapshots), statistics: Statistics { bytes, files } };
     *seen = listed;
     Ok(Some(views))
 }
 
 fn empty_views() -> Views {
-    Views { root: arrange(&[]), statistics: Statistics::default() }
+    Views { generation: 0, root: arrange(&[]), statistics: Statistics::default() }
 }
 
 /// Returns the files, directories and others of a snapshot.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::file::OpenFile;
+use super::file::ReadFile;
 use crate::repo::Repository;
 
 /// What one job decodes; a window is shared out to the threads in such steps.
@@ -17,46 +17,75 @@ const STEP_BYTES: u64 = 1 << 20;
 const FIRST_WINDOW_BYTES: u64 = 1 << 20;
 /// The widest window of a stream.
 const LAST_WINDOW_BYTES: u64 = 8 << 20;
-/// How far behind the furthest read a request still counts as part of the stream.
+/// How far from the furthest read a request may begin to be the next of a stream, until it is clear that it is one.
+const NEXT_BYTES: u64 = 512 << 10;
+/// How far behind the furthest read a request still counts as part of a stream.
 const BEHIND_BYTES: u64 = 1 << 20;
 /// How far beyond the furthest read it does.
 const BEYOND_BYTES: u64 = 16 << 20;
+/// Reads close to each other that make a stream.
+const STREAK_OF_STREAM: u32 = 2;
+/// Streams that are told apart in one file: programs restore a dump by several processes.
+const STREAMS_MAX: usize = 8;
 /// Jobs that may wait; more are dropped, since reading ahead is never needed.
 const QUEUE_JOBS: usize = 64;
 
-/// What is known of the order in which a file is read.
+/// What is known of the order in which a file is read, by all who read it.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    /// The one that was read last at the end.
+    recent: Vec<Stream>,
+}
+
+impl Streams {
+    /// Takes note of a read in a file of `length` bytes; returns what should be read ahead now.
+    pub(super) fn note(&mut self, read: Range<u64>, length: u64) -> Option<Range<u64>> {
+        let Some(at) = self.recent.iter().position(|stream| stream.goes_on_with(&read)) else {
+            if self.recent.len() == STREAMS_MAX {
+                self.recent.remove(0);
+            }
+            self.recent.push(Stream::begin(&read));
+            return None;
+        };
+        let mut stream = self.recent.remove(at);
+        let ahead = stream.go_on(&read, length);
+        self.recent.push(stream);
+        ahead
+    }
+}
+
+/// One reader's way through a file.
 ///
 /// Several of the kernel's requests are under way at a time and overtake each other, so that a stream is
 /// recognised by closeness, not by each request beginning where the last one ended.
 #[derive(Debug)]
-pub(super) struct Stream {
+struct Stream {
     /// End of the furthest read.
     reached: u64,
     /// End of what was asked for ahead.
     ahead: u64,
     window: u64,
-    /// Reads close to each other since the last jump.
+    /// Reads close to each other.
     streak: u32,
 }
 
 impl Stream {
-    pub(super) fn new() -> Self {
-        Self { reached: 0, ahead: 0, window: FIRST_WINDOW_BYTES, streak: 0 }
+    fn begin(read: &Range<u64>) -> Self {
+        Self { reached: read.end, ahead: read.end, window: FIRST_WINDOW_BYTES, streak: 1 }
     }
 
-    /// Takes note of a read in a file of `length` bytes; returns what should be read ahead now.
-    pub(super) fn note(&mut self, read: Range<u64>, length: u64) -> Option<Range<u64>> {
-        let close = read.start.saturating_add(BEHIND_BYTES) >= self.reached
-            && read.start <= self.reached + BEYOND_BYTES;
-        if !close {
-            *self = Self { reached: read.end, ahead: read.end, streak: 1, ..Self::new() };
-            return None;
-        }
+    fn goes_on_with(&self, read: &Range<u64>) -> bool {
+        let (behind, beyond) = match self.streak {
+            ..STREAK_OF_STREAM => (NEXT_BYTES, NEXT_BYTES),
+            STREAK_OF_STREAM.. => (BEHIND_BYTES, BEYOND_BYTES),
+        };
+        read.start.saturating_add(behind) >= self.reached && read.start <= self.reached.saturating_add(beyond)
+    }
+
+    fn go_on(&mut self, read: &Range<u64>, length: u64) -> Option<Range<u64>> {
         self.reached = self.reached.max(read.end);
         self.streak = self.streak.saturating_add(1);
-        // One read is no stream: the first one of a file that is read here and there begins like any other.
-        let is_stream = self.streak > 1;
-        if !is_stream || self.ahead >= self.reached + self.window / 2 {
+        if self.ahead >= self.reached + self.window / 2 {
             return None;
         }
         let start = self.ahead.max(self.reached);
@@ -68,7 +97,7 @@ impl Stream {
 }
 
 struct Job {
-    file: Arc<OpenFile>,
+    file: Arc<ReadFile>,
     range: Range<u64>,
 }
 
@@ -94,7 +123,7 @@ impl Prefetcher {
     }
 
     /// Asks for `range` of a file. Returns at once.
-    pub(super) fn request(&self, file: &Arc<OpenFile>, range: Range<u64>) {
+    pub(super) fn request(&self, file: &Arc<ReadFile>, range: Range<u64>) {
         let Some(jobs) = &self.jobs else { return };
         for range in steps(range) {
             if jobs.try_send(Job { file: Arc::clone(file), range }).is_err() {
@@ -129,8 +158,8 @@ mod tests {
 
     /// Reads at `offsets` and returns everything that was asked for ahead.
     fn ahead_of(offsets: impl IntoIterator<Item = u64>) -> Vec<Range<u64>> {
-        let mut stream = Stream::new();
-        offsets.into_iter().filter_map(|offset| stream.note(offset..offset + READ, LENGTH)).collect()
+        let mut streams = Streams::default();
+        offsets.into_iter().filter_map(|offset| streams.note(offset..offset + READ, LENGTH)).collect()
     }
 
     #[test]
@@ -164,8 +193,20 @@ mod tests {
     }
 
     #[test]
+    fn readers_of_one_file_are_told_apart() {
+        let starts: Vec<u64> = (0..STREAMS_MAX as u64).map(|reader| reader * (LENGTH >> 3)).collect();
+        let ranges = ahead_of((0..100).flat_map(|n| starts.iter().map(move |start| start + n * READ)));
+        for start in starts {
+            let own: Vec<_> =
+                ranges.iter().filter(|r| (start..start + (LENGTH >> 3)).contains(&r.start)).collect();
+            assert_eq!(*own[0], start + 2 * READ..start + 2 * READ + FIRST_WINDOW_BYTES);
+            assert!(own.windows(2).all(|pair| pair[0].end == pair[1].start), "{own:?}");
+        }
+    }
+
+    #[test]
     fn nothing_lies_ahead_of_the_end() {
-        let mut stream = Stream::new();
+        let mut stream = Streams::default();
         let mut ranges = Vec::new();
         for offset in (0..3 << 20).step_by(128 << 10) {
             ranges.extend(stream.note(offset..offset + READ, 3 << 20));

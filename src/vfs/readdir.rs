@@ -1,23 +1,26 @@
 //! Reading directories, with and without the attributes of their entries.
 //!
 //! A cookie counts the entries before a position: 0 is the start, 1 stands behind `.`, 2 behind `..`. Inside
-//! a snapshot it stays valid for ever; in a view it counts in the list as it was when reading began.
+//! a snapshot it stays valid for ever. In a view its upper half names the list that it counts in: the one that was
+//! shown when reading began.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::attributes::synthetic;
-use super::directory::{Directory, DirectoryCursor};
-use super::inodes::{NodeKey, Place, ROOT_INODE};
+use super::directory::Directory;
+use super::inodes::{Identity, NodeKey, Place, ROOT_INODE};
+use super::listing::Generation;
 use super::node::view_key;
 use super::stored::StoredEntry;
-use super::views::{ViewNode, snapshots_directory};
+use super::views::{ViewDirectory, ViewNode, snapshots_directory};
 use super::{NodeAttributes, NodeKind, Root, Vfs, VfsError, lock};
 use crate::format::tree::Time;
 use crate::path::Name;
-use crate::repo::Repository;
 
 /// Entries before the first one that has a name of its own: `.` and `..`.
 const DOTS: u64 = 2;
+/// Bits of a view's cookie that count entries.
+const POSITION_BITS: u32 = 32;
 
 /// One entry of a directory as `readdir` shows it.
 #[derive(Debug, Clone, Copy)]
@@ -41,22 +44,6 @@ pub enum Visit {
     Full,
 }
 
-/// A directory that somebody has open.
-pub(super) struct OpenDirectory {
-    inode: u64,
-    above: u64,
-    entries: Mutex<Entries>,
-}
-
-enum Entries {
-    /// The list as it was when it was opened or rewound.
-    View {
-        path: Arc<[Name]>,
-        nodes: Vec<(Name, ViewNode)>,
-    },
-    Stored(DirectoryCursor),
-}
-
 /// An entry at a position.
 enum Found {
     Dot(&'static [u8], u64),
@@ -74,68 +61,19 @@ impl Found {
     }
 }
 
-impl Entries {
-    fn at(&mut self, repo: &Repository, ordinal: u64) -> Result<Option<Found>, VfsError> {
-        match self {
-            Self::View { path, nodes } => {
-                let node = usize::try_from(ordinal).ok().and_then(|ordinal| nodes.get(ordinal));
-                Ok(node.map(|(name, node)| Found::View(Arc::clone(path), name.clone(), node.clone())))
-            }
-            Self::Stored(cursor) => {
-                let stored = cursor.entry(repo, ordinal)?;
-                Ok(stored.map(|stored| Found::Stored(Arc::clone(cursor.directory()), stored)))
-            }
-        }
-    }
-}
-
 impl Vfs {
-    /// Opens a directory and returns its handle, to be released with [`Self::release_directory`].
-    ///
-    /// # Errors
-    /// Fails if the node is no directory, or is gone.
-    pub fn open_directory(&self, inode: u64) -> Result<u64, VfsError> {
-        let (above, entries) = match self.place(inode)?.1 {
-            Place::View(path) => {
-                let above = match path.split_last() {
-                    None | Some((_, [])) => ROOT_INODE,
-                    Some((_, above)) => NodeKey::view(above).inode(),
-                };
-                (above, Entries::View { nodes: self.view_nodes(&path)?, path })
-            }
-            Place::Directory(directory) => {
-                let above = match (&directory.above, &self.root) {
-                    (Some((above, _)), _) => above.inode,
-                    (None, Root::Snapshot(_)) => ROOT_INODE,
-                    (None, Root::All(_)) => NodeKey::view(&[snapshots_directory()]).inode(),
-                };
-                (above, Entries::Stored(DirectoryCursor::new(directory)))
-            }
-            Place::Link(_) => return Err(VfsError::NotADirectory("a link".to_owned())),
-            Place::Entry { parent, name } => {
-                return Err(VfsError::NotADirectory(parent.label_of(&name.name()?)));
-            }
-        };
-        Ok(self.directories.insert(OpenDirectory { inode, above, entries: Mutex::new(entries) }))
-    }
-
-    /// Tells whether the entries of a directory never change.
-    #[must_use]
-    pub fn is_constant_directory(&self, inode: u64) -> bool {
-        matches!(self.inodes.get(inode), Some((_, Place::Directory(_))))
-    }
-
     /// Visits the entries behind `cookie` in order, until the visitor is full or there are no more.
     ///
     /// # Errors
-    /// Fails if the entry at `cookie` cannot be read; an unreadable one further on just ends the visit.
+    /// Fails if the node is no directory, or the entry at `cookie` cannot be read; an unreadable one further on just
+    /// ends the visit.
     pub fn read_directory(
         &self,
-        handle: u64,
+        inode: u64,
         cookie: u64,
         visit: &mut dyn FnMut(&DirectoryItem<'_>) -> Visit,
     ) -> Result<(), VfsError> {
-        self.walk(handle, cookie, &mut |found, cookie| {
+        self.walk(inode, cookie, &mut |found, cookie| {
             let (inode, kind) = match found {
                 Found::Dot(_, inode) => (*inode, NodeKind::Directory),
                 Found::View(path, name, node) => {
@@ -157,11 +95,11 @@ impl Vfs {
     /// Fails as [`Self::read_directory`] does.
     pub fn read_directory_plus(
         &self,
-        handle: u64,
+        inode: u64,
         cookie: u64,
         visit: &mut dyn FnMut(&DirectoryItem<'_>, &NodeAttributes) -> Visit,
     ) -> Result<(), VfsError> {
-        self.walk(handle, cookie, &mut |found, cookie| {
+        self.walk(inode, cookie, &mut |found, cookie| {
             let attributes = match found {
                 Found::Dot(_, inode) => {
                     synthetic(*inode, NodeKind::Directory, 0, Time::default(), self.ownership)
@@ -178,45 +116,104 @@ impl Vfs {
         })
     }
 
-    /// Closes a directory.
-    pub fn release_directory(&self, handle: u64) {
-        self.directories.remove(handle);
+    /// Visits what is found behind `cookie`, each with the cookie behind it.
+    fn walk(&self, inode: u64, cookie: u64, visit: &mut Visitor<'_>) -> Result<(), VfsError> {
+        let (identity, place) = self.place(inode)?;
+        match place {
+            Place::View(path) => self.walk_view(inode, &path, cookie, visit),
+            Place::Directory(directory) => self.walk_stored(identity, inode, &directory, cookie, visit),
+            Place::Link(_) => Err(VfsError::NotADirectory("a link".to_owned())),
+            Place::Entry { parent, name } => Err(VfsError::NotADirectory(parent.label_of(&name.name()?))),
+        }
     }
 
-    /// Visits what is found behind `cookie`, each with the position behind it.
-    fn walk(
+    fn walk_stored(
         &self,
-        handle: u64,
+        identity: Identity,
+        inode: u64,
+        directory: &Arc<Directory>,
         cookie: u64,
-        visit: &mut dyn FnMut(&Found, u64) -> Visit,
+        visit: &mut Visitor<'_>,
     ) -> Result<(), VfsError> {
-        let directory = self.directories.get(handle)?;
-        let mut entries = lock(&directory.entries);
-        if let (0, Entries::View { path, nodes }) = (cookie, &mut *entries) {
-            *nodes = self.view_nodes(path)?;
-        }
-        let mut position = cookie;
-        loop {
-            let found = match position {
-                0 => Some(Found::Dot(b".", directory.inode)),
-                1 => Some(Found::Dot(b"..", directory.above)),
-                _ => match entries.at(&self.repo, position - DOTS) {
-                    Ok(found) => found,
-                    Err(error) if position == cookie => return Err(error),
-                    Err(_) => None,
-                },
-            };
-            let Some(found) = found else { return Ok(()) };
-            position += 1;
-            if visit(&found, position) == Visit::Full {
-                return Ok(());
-            }
-        }
+        let above = match (&directory.above, &self.root) {
+            (Some((above, _)), _) => above.inode,
+            (None, Root::Snapshot(_)) => ROOT_INODE,
+            (None, Root::All(_)) => NodeKey::view(&[snapshots_directory()]).inode(),
+        };
+        let cursor = self.cursors.of(identity, directory);
+        let mut cursor = lock(&cursor);
+        walk_from(cookie, inode, above, visit, &mut |ordinal| {
+            let stored = cursor.entry(&self.repo, ordinal)?;
+            Ok(stored.map(|stored| Found::Stored(Arc::clone(directory), stored)))
+        })
     }
 
-    fn view_nodes(&self, path: &[Name]) -> Result<Vec<(Name, ViewNode)>, VfsError> {
-        let view = self.view(path)?;
-        Ok(view.nodes().iter().map(|(name, node)| (name.clone(), node.clone())).collect())
+    fn walk_view(
+        &self,
+        inode: u64,
+        path: &Arc<[Name]>,
+        cookie: u64,
+        visit: &mut Visitor<'_>,
+    ) -> Result<(), VfsError> {
+        let above = match path.split_last() {
+            None | Some((_, [])) => ROOT_INODE,
+            Some((_, above)) => NodeKey::view(above).inode(),
+        };
+        let position = cookie & ((1 << POSITION_BITS) - 1);
+        let (generation, view) =
+            self.view_to_read(path, (position > 0).then_some(cookie >> POSITION_BITS))?;
+        let first = usize::try_from(position.saturating_sub(DOTS)).unwrap_or(usize::MAX);
+        let mut nodes = view.nodes().iter().skip(first);
+        let mut visit = |found: &Found, position| visit(found, generation << POSITION_BITS | position);
+        walk_from(position, inode, above, &mut visit, &mut |_| {
+            let node = nodes.next();
+            Ok(node.map(|(name, node)| Found::View(Arc::clone(path), name.clone(), node.clone())))
+        })
+    }
+
+    /// Returns the list of a view as it was in a generation, or as it is now, with its generation.
+    fn view_to_read(
+        &self,
+        path: &[Name],
+        generation: Option<Generation>,
+    ) -> Result<(Generation, Arc<ViewDirectory>), VfsError> {
+        let past = match &self.root {
+            Root::All(listing) => generation.and_then(|generation| listing.past(generation)),
+            Root::Snapshot(_) => None,
+        };
+        match past.and_then(|views| Some((views.generation, views.root.directory(path)?))) {
+            Some(found) => Ok(found),
+            None => self.view(path),
+        }
+    }
+}
+
+type Visitor<'a> = dyn FnMut(&Found, u64) -> Visit + 'a;
+
+/// Visits `.`, `..` and what stands at the ordinals behind them, from a position on.
+fn walk_from(
+    start: u64,
+    inode: u64,
+    above: u64,
+    visit: &mut Visitor<'_>,
+    at: &mut dyn FnMut(u64) -> Result<Option<Found>, VfsError>,
+) -> Result<(), VfsError> {
+    let mut position = start;
+    loop {
+        let found = match position {
+            0 => Some(Found::Dot(b".", inode)),
+            1 => Some(Found::Dot(b"..", above)),
+            _ => match at(position - DOTS) {
+                Ok(found) => found,
+                Err(error) if position == start => return Err(error),
+                Err(_) => None,
+            },
+        };
+        let Some(found) = found else { return Ok(()) };
+        position += 1;
+        if visit(&found, position) == Visit::Full {
+            return Ok(());
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use quick_cache::sync::Cache;
 
 use super::inodes::Identity;
 use crate::format::content::{Content, ContentItem};
-use crate::format::tree::{Attributes, Entry, EntryKind, Value, Xattr};
+use crate::format::tree::{Entry, EntryKind, Value, Xattr};
 use crate::repo::Repository;
 use crate::repo::content::ContentReader;
 
@@ -54,11 +54,6 @@ impl StoredEntry {
         })
     }
 
-    /// Tells whether all of the metadata is in memory.
-    pub(super) fn is_complete(&self) -> bool {
-        self.blocks.get().is_some() && has_inline_values(&self.entry.attributes)
-    }
-
     /// Returns about what it takes in memory, with its place in the cache.
     fn weight(&self) -> u64 {
         let attributes = &self.entry.attributes;
@@ -85,11 +80,6 @@ impl StoredEntry {
 /// Returns what an allocation of `bytes` takes of the heap.
 fn allocated(bytes: usize) -> usize {
     if bytes == 0 { 0 } else { (bytes + 8).next_multiple_of(16).max(32) }
-}
-
-/// Tells whether no extended attribute lies in a chunk of its own.
-pub(super) fn has_inline_values(attributes: &Attributes) -> bool {
-    attributes.xattrs.iter().all(|xattr| matches!(xattr.value, Value::Inline(_)))
 }
 
 fn blocks_of(items: &[ContentItem]) -> u64 {

@@ -157,7 +157,7 @@ pub(super) fn find(vfs: &Vfs, path: &str) -> NodeAttributes {
 }
 
 /// Reads a directory from `cookie` on, `step` entries at most; returns names and the cookie behind each.
-pub(super) fn read_some(vfs: &Vfs, handle: u64, cookie: u64, step: usize) -> Vec<(String, u64)> {
+pub(super) fn read_some(vfs: &Vfs, inode: u64, cookie: u64, step: usize) -> Vec<(String, u64)> {
     let mut items = Vec::new();
     let mut visit = |item: &DirectoryItem<'_>| {
         if items.len() == step {
@@ -166,35 +166,34 @@ pub(super) fn read_some(vfs: &Vfs, handle: u64, cookie: u64, step: usize) -> Vec
         items.push((String::from_utf8(item.name.to_vec()).unwrap(), item.cookie));
         Visit::Taken
     };
-    vfs.read_directory(handle, cookie, &mut visit).unwrap();
+    vfs.read_directory(inode, cookie, &mut visit).unwrap();
     items
 }
 
 /// Returns all names of the directory at `path`, without `.` and `..`.
 pub(super) fn names(vfs: &Vfs, path: &str) -> Vec<String> {
-    let handle = vfs.open_directory(find(vfs, path).inode).unwrap();
+    let inode = find(vfs, path).inode;
     let mut names = Vec::new();
-    let mut cookie = 2;
+    let mut cookie = 0;
     loop {
-        let items = read_some(vfs, handle, cookie, 100);
+        let items = read_some(vfs, inode, cookie, 100);
         let Some((_, last)) = items.last() else { break };
         cookie = *last;
         names.extend(items.into_iter().map(|(name, _)| name));
     }
-    vfs.release_directory(handle);
+    names.drain(..2);
     names
 }
 
 /// Returns the bytes of the file at `path`, reading `step` bytes at a time.
 pub(super) fn contents(vfs: &Vfs, path: &str, step: usize) -> Vec<u8> {
-    let handle = vfs.open_file(find(vfs, path).inode).unwrap();
+    let inode = find(vfs, path).inode;
     let mut bytes = Vec::new();
     let mut buffer = vec![0xee; step];
     loop {
-        let read = vfs.read(handle, bytes.len() as u64, &mut buffer).unwrap();
+        let read = vfs.read(inode, bytes.len() as u64, &mut buffer).unwrap();
         bytes.extend_from_slice(&buffer[..read]);
         if read < step {
-            vfs.release_file(handle);
             return bytes;
         }
     }

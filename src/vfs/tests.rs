@@ -57,6 +57,21 @@ fn what_is_committed_later_appears() {
 }
 
 #[test]
+fn a_position_in_a_view_counts_in_the_list_that_was_being_read() {
+    let sandbox = Sandbox::new();
+    sandbox.commit("middle", directory([]));
+    let vfs = sandbox.all();
+    let sources = find(&vfs, "sources");
+    let begun = read_some(&vfs, sources.inode, 0, 2);
+    sandbox.commit("first", directory([]));
+    std::thread::sleep(super::listing::LISTING_LIFETIME);
+    assert_eq!(names(&vfs, "sources"), ["first", "middle"]);
+    assert_ne!(find(&vfs, "sources").mtime, sources.mtime, "or the kernel would keep the list");
+    let rest = read_some(&vfs, sources.inode, begun[1].1, 10);
+    assert_eq!(rest.into_iter().map(|(name, _)| name).collect::<Vec<_>>(), ["middle"]);
+}
+
+#[test]
 fn attributes_are_those_that_were_stored() {
     let sandbox = Sandbox::new();
     let device = EntryKind::BlockDevice(Device { major: 8, minor: 1 });
@@ -78,9 +93,12 @@ fn attributes_are_those_that_were_stored() {
     assert_eq!((target(&vfs, "link"), find(&vfs, "link").size), ("elsewhere".to_owned(), 9));
     assert!(matches!(vfs.read_link(text.inode), Err(VfsError::NotALink(_))));
     assert!(matches!(vfs.lookup(text.inode, b"x"), Err(VfsError::NotADirectory(_))));
-    assert!(matches!(vfs.open_file(ROOT_INODE), Err(VfsError::IsADirectory(_))));
-    assert!(matches!(vfs.open_file(find(&vfs, "device").inode), Err(VfsError::NotAFile(_))));
-    assert!(matches!(vfs.open_directory(text.inode), Err(VfsError::NotADirectory(_))));
+    assert!(matches!(vfs.read(ROOT_INODE, 0, &mut []), Err(VfsError::IsADirectory(_))));
+    assert!(matches!(vfs.read(find(&vfs, "device").inode, 0, &mut []), Err(VfsError::NotAFile(_))));
+    assert!(matches!(
+        vfs.read_directory(text.inode, 0, &mut |_| Visit::Full),
+        Err(VfsError::NotADirectory(_))
+    ));
 }
 
 #[test]
@@ -127,13 +145,10 @@ fn reads_cross_chunks_lists_and_holes() {
     }
     let node = find(&vfs, "sparse");
     assert_eq!((node.size, node.blocks), (expected.len() as u64, 305_000_u64.div_ceil(512)));
-    let handle = vfs.open_file(node.inode).unwrap();
-    assert_eq!(vfs.seek(handle, 5, Seek::Hole).unwrap(), Some(300_000));
-    assert_eq!(vfs.seek(handle, 300_000, Seek::Data).unwrap(), Some(300_000 + (1 << 20)));
-    assert_eq!(vfs.seek(handle, node.size - 1, Seek::Data).unwrap(), None);
-    assert_eq!(vfs.read(handle, node.size + 1, &mut [0; 8]).unwrap(), 0);
-    vfs.release_file(handle);
-    assert!(matches!(vfs.read(handle, 0, &mut [0; 8]), Err(VfsError::BadHandle(_))));
+    assert_eq!(vfs.seek(node.inode, 5, Seek::Hole).unwrap(), Some(300_000));
+    assert_eq!(vfs.seek(node.inode, 300_000, Seek::Data).unwrap(), Some(300_000 + (1 << 20)));
+    assert_eq!(vfs.seek(node.inode, node.size - 1, Seek::Data).unwrap(), None);
+    assert_eq!(vfs.read(node.inode, node.size + 1, &mut [0; 8]).unwrap(), 0);
 }
 
 #[test]
@@ -145,14 +160,13 @@ fn a_large_directory_is_read_from_any_position() {
     let all = names(&vfs, "");
     assert_eq!(all.len(), 3000);
     assert!(all.is_sorted());
-    let handle = vfs.open_directory(ROOT_INODE).unwrap();
     for position in [2999, 0, 1500, 511, 512, 1024] {
-        let found = read_some(&vfs, handle, position + 2, 1);
+        let found = read_some(&vfs, ROOT_INODE, position + 2, 1);
         assert_eq!(found, [(format!("file-{position:05}"), position + 3)]);
     }
-    assert_eq!(read_some(&vfs, handle, 3002, 1), []);
-    assert_eq!(read_some(&vfs, handle, u64::MAX / 2, 1), []);
-    assert_eq!(read_some(&vfs, handle, 0, 3)[..2], [(".".to_owned(), 1), ("..".to_owned(), 2)]);
+    assert_eq!(read_some(&vfs, ROOT_INODE, 3002, 1), []);
+    assert_eq!(read_some(&vfs, ROOT_INODE, u64::MAX / 2, 1), []);
+    assert_eq!(read_some(&vfs, ROOT_INODE, 0, 3)[..2], [(".".to_owned(), 1), ("..".to_owned(), 2)]);
 }
 
 #[test]
@@ -160,9 +174,8 @@ fn readdirplus_counts_a_lookup_of_what_was_taken() {
     let sandbox = Sandbox::new();
     let manifest = sandbox.commit("etc", directory([("a", file("1")), ("b", file("22"))]));
     let vfs = sandbox.only(&manifest);
-    let handle = vfs.open_directory(ROOT_INODE).unwrap();
     let mut seen = Vec::new();
-    vfs.read_directory_plus(handle, 0, &mut |item, attributes| {
+    vfs.read_directory_plus(ROOT_INODE, 0, &mut |item, attributes| {
         if item.name == b"b" {
             return Visit::Full;
         }
@@ -172,7 +185,6 @@ fn readdirplus_counts_a_lookup_of_what_was_taken() {
     .unwrap();
     let (_, inode, size) = seen.pop().unwrap();
     assert_eq!((vfs.attributes(inode).unwrap().size, size), (1, 1));
-    assert!(vfs.is_resident(inode));
     assert_eq!(vfs.inodes.len(), 2);
     vfs.forget(inode, 1);
     assert!(matches!(vfs.attributes(inode), Err(VfsError::Stale(_))));
@@ -234,9 +246,9 @@ fn what_the_store_lost_is_unreadable_and_the_rest_is_not() {
     let manifest = sandbox.commit("etc", root);
     let vfs = sandbox.only(&manifest);
     assert_eq!(contents(&vfs, "whole", 100), b"still here");
-    let handle = vfs.open_file(find(&vfs, "lost").inode).unwrap();
+    let inode = find(&vfs, "lost").inode;
     let mut buffer = [0; 5];
-    let error = vfs.read(handle, 0, &mut buffer).unwrap_err();
+    let error = vfs.read(inode, 0, &mut buffer).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot read {}:/lost", manifest.id.short()));
     assert_eq!(buffer, [0; 5]);
 }
