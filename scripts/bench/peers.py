@@ -190,10 +190,11 @@ class Rustic(Tool):
         return self.run("check", "--read-data")
 
     def mounting(self, point):
-        return ["mount", point]
+        # By their times, two snapshots of one second would be one.
+        return ["mount", "--path-template", "all/{id}", point]
 
     def root(self, _name):
-        return "latest"
+        return "all/latest"
 
 
 class Yester(Tool):
