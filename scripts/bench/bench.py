@@ -14,6 +14,7 @@ import needs
 import night_inputs
 from tools import CutOff, Failed
 
+MOUNT_PEAK = "mount, all of this, peak MB"
 # How large the inputs are: as published, and small enough for the whole suite to run in some minutes.
 FULL = {"nights": 1, "large_bytes": 5 * 10**9, "files": [10**4, 10**5, 10**6, 2 * 10**6], "directory_files": 300_000,
         "sparse_bytes": 100 * 10**9, "snapshots": [1, 10, 100, 1000]}
@@ -137,8 +138,9 @@ def mounted(taker, tool, path, name="tree", label="mount ready, cold"):
         try:
             yield mount
         finally:
-            peak = "mount, all of this, peak MB"
-            taker.figures[peak] = max(mount.peak_mb(), taker.figures.get(peak, 0))
+            # The last line of the table, whatever was read from however many mounts.
+            highest = taker.figures.pop(MOUNT_PEAK, 0)
+            taker.figures[MOUNT_PEAK] = max(mount.peak_mb(), highest)
 
 
 def mounted_without_passphrase(taker, tool, path):

@@ -18,13 +18,13 @@ class PackedTree:
 
     def measure(self, taker):
         """Notes the limits of the further steps under the names of what they limit."""
-        taker.take("first ingest, cold", self.pack, peak=True)
+        taker.take("first ingest, cold", self.pack)
         taker.figures["store, MB"] = os.stat(self.file).st_size / 10**6
         self.look(taker)
-        taker.take("restore, cold", self.unpack, peak=True)
+        taker.take("restore, cold", self.unpack)
         must_be_equal(self.path, self.unpacked())
         shutil.rmtree(self.target)
-        taker.take("verify all data, cold", self.decode, peak=True)
+        taker.take("verify all data, cold", self.decode)
 
     def look(self, taker):
         taker.take("unchanged ingest, cold", lambda: find(self.path))

@@ -4,12 +4,25 @@ import html
 import math
 import statistics
 
+from bench import MOUNT_PEAK
 from growth import OF
 
 WIDTH, HEIGHT = 300, 190
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 34, 34
 ACROSS = 3
 COLOURS = {"yester": "#d9480f", "restic": "#1c7ed6", "borg": "#2f9e44", "rustic": "#9c36b5", "native": "#868e96"}
+# What each plot shows, for those who do not see it.
+SHOWN = {
+    "files": "time, memory and size of the store over the number of files",
+    "snapshots": "time to mount, to ingest and to list over the number of snapshots",
+    "series": "size of the store over the nights",
+}
+ROWS = {
+    "files": ["first ingest, cold, s", "unchanged ingest, cold, s", "mount ready, cold, s", "find -size, cold, s",
+              "find -size, warm, s", "first ingest, cold, peak MB", "unchanged ingest, cold, peak MB", MOUNT_PEAK,
+              "store, MB"],
+    "snapshots": ["mount ready, cold, s", "unchanged ingest, cold, s", "list of snapshots, cold, s"],
+}
 STYLE = """text { font: 11px sans-serif; fill: #444; } .title { font-weight: bold; }
 .grid { stroke: #999; stroke-opacity: .3; } .line { fill: none; stroke-width: 1.8; }
 @media (prefers-color-scheme: dark) { text { fill: #ccc; } }"""
@@ -18,16 +31,9 @@ STYLE = """text { font: 11px sans-serif; fill: #444; } .title { font-weight: bol
 def drawings(measured):
     """Returns the plots of what was measured, by the names of their files."""
     found = {}
-    if "files" in measured:
-        found["files.svg"] = draw("files", [
-            panel(measured["files"], row) for row in (
-                "first ingest, cold, s", "unchanged ingest, cold, s", "mount ready, cold, s", "find -size, cold, s",
-                "find -size, warm, s", "first ingest, cold, peak MB", "unchanged ingest, cold, peak MB",
-                "mount, all of this, peak MB", "store, MB")])
-    if "snapshots" in measured:
-        found["snapshots.svg"] = draw("snapshots", [
-            panel(measured["snapshots"], row) for row in (
-                "mount ready, cold, s", "unchanged ingest, cold, s", "list of snapshots, cold, s")])
+    for name, rows in ROWS.items():
+        if name in measured:
+            found[f"{name}.svg"] = draw(name, [panel(measured[name], row) for row in rows])
     if "series" in measured:
         found["series.svg"] = draw("nights", [series_panel(measured["series"])])
     return found

@@ -53,7 +53,8 @@ def section(name, result, small):
     command = f"scripts/bench/all --only {result['workload']} --runs {result['runs']}" + (" --small" if small else "")
     on = f"{result['machine']}; {', '.join(result['versions'])}; {result['date']}; medians by `{command}`."
     grown = any(OF in figures for rounds in result["columns"].values() for figures in rounds)
-    return [result["about"], "", on, *result["notes"], "", *(grown_table if grown else table)(name, result), ""]
+    lines = [result["about"], "", on, *result["notes"], "", *(grown_table if grown else table)(name, result), ""]
+    return lines + ([f"![{plots.SHOWN[name]}](plots/{name}.svg)", ""] if name in plots.SHOWN else [])
 
 
 def table(name, result):

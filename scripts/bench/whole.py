@@ -81,7 +81,7 @@ def store_and_return(taker, tool, path):
 
 def read_mounts(taker, tool, path, readings):
     """Mounts anew for each reading, so that one that was cut off does not burden the next."""
+    mounted_without_passphrase(taker, tool, path)
     for reading in readings:
         with part(), mounted(taker, tool, path) as mount:
             reading(taker, mount.at(path))
-    mounted_without_passphrase(taker, tool, path)
