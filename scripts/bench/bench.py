@@ -54,7 +54,10 @@ class Bench:
 
 
 class Result:
-    """The raw figures of one workload: of every column a dictionary for each round. Saved after every round."""
+    """The raw figures of one workload: of every column a dictionary for each round.
+
+    They are saved after every round, but count only when all are there: until then those of an earlier run stand.
+    """
 
     def __init__(self, bench, workload, about, columns, runs=None):
         self.path = bench.results / f"{workload}.json"
@@ -74,9 +77,11 @@ class Result:
             self.data["notes"].append(text)
 
     def save(self):
-        new = self.path.with_suffix(".new")
-        new.write_text(json.dumps(self.data, indent=1) + "\n")
-        new.rename(self.path)
+        self.path.with_suffix(".part").write_text(json.dumps(self.data, indent=1) + "\n")
+
+    def finish(self):
+        self.save()
+        self.path.with_suffix(".part").rename(self.path)
 
 
 class Taker:

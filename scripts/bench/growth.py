@@ -33,6 +33,7 @@ def measure_files(bench):
                     else:
                         with tool.fresh_store():
                             job_of_files(takers[name], tool, parts[:count])
+    result.finish()
 
 
 def job_of_files(taker, tool, paths):
@@ -49,8 +50,8 @@ def job_of_files(taker, tool, paths):
 def measure_snapshots(bench):
     """Adds snapshots of a tree that changes a little; at each mark, measures what their number should not cost."""
     marks, nights = bench.sizes["snapshots"], inputs.changing_tree(bench.folder)
-    about = (f"A tree of {inputs.CHANGING_FILES:,} small files, of which {inputs.CHANGED_EACH_NIGHT} change before each "
-             f"snapshot. At each number of snapshots everything is measured {bench.runs} times.")
+    about = (f"A tree of {inputs.CHANGING_FILES:,} small files, of which {inputs.CHANGED_EACH_NIGHT} change before "
+             f"each snapshot. At each number of snapshots everything is measured {bench.runs} times.")
     result = Result(bench, "snapshots", about, [tool.name for tool in bench.tools])
     takers = {tool.name: Taker(bench, result, tool.name) for tool in bench.tools}
     with fresh_stores(*bench.tools):
@@ -60,6 +61,7 @@ def measure_snapshots(bench):
                 tool.ingest(tree, cold=False)
             if count in marks:
                 measure_mark(bench, takers, tree, count)
+    result.finish()
 
 
 def measure_mark(bench, takers, tree, count):

@@ -59,10 +59,10 @@ def measure_dump(bench):
     dumps, tools = bench.dumps(), [*bench.tools, with_no_delta(bench)]
     sizes = [path.stat().st_size / 10**6 for path in dumps.piped]
     about = (f"{night_inputs.ROWS * bench.sizes['nights']:,.0f} orders and a tenth as many shipments; each night 0.5 % "
-             f"of the orders are deleted, 0.5 % updated and as many new, scattered, then VACUUM. Five dumps by `pg_dump "
-             f"-Fc -Z0` into a pipe, of {min(sizes):,.0f} to {max(sizes):,.0f} MB. All programs get the same bytes as "
-             f"standard input; the store is cold, the dump in the page cache, as if it came from a pipe. The last two "
-             f"lines run pg_dump itself on a sixth night, its database cold. *Later* is the median of the nights 2 to 5.")
+             f"of the orders are deleted, 0.5 % updated and as many new, scattered, then VACUUM. Five dumps by "
+             f"`pg_dump -Fc -Z0` into a pipe, of {min(sizes):,.0f} to {max(sizes):,.0f} MB. All programs get the same "
+             f"bytes as standard input; the store is cold, the dump in the page cache, as if it came from a pipe. The "
+             f"last two lines run pg_dump itself on a sixth night, its database cold.")
     result = Result(bench, "dump", about, [tool.name for tool in tools])
     result.data["nights"] = []
     for number in range(bench.runs):
@@ -76,12 +76,14 @@ def measure_dump(bench):
                 must_come_back(tool, DUMP, path, COMPLETED_BYTES if isinstance(tool, Yester) else 0)
             note("one more, straight from pg_dump")
             with Postgres(dumps.cluster) as server:
+                result.data["server"] = server.version()
                 command = server.client("pg_dump", "-Fc", "-Z0", "shop")
                 piped = {tool.name: one_night(tool, lambda: tool.ingest_command(DUMP, command))
                          for tool in in_turn(tools, number)}
         result.data["nights"].append({"nights": nights, "piped": piped})
         for tool in tools:
             result.add(tool.name, dump_figures(nights[tool.name], piped[tool.name]))
+    result.finish()
 
 
 def dump_figures(nights, piped):
@@ -107,9 +109,9 @@ def dump_figures(nights, piped):
 def measure_series(bench):
     """Ingests night after night with all tools in turn."""
     path = bench.nights / "series.rows"
-    about = (f"{night_inputs.SERIES_NIGHTS} nights of a table of {night_inputs.SERIES_ROWS * bench.sizes['nights']:,.0f} "
-             f"rows as text, written by a script: each night 0.5 % of them are deleted, 0.5 % updated and as many new, "
-             f"scattered.")
+    rows = night_inputs.SERIES_ROWS * bench.sizes["nights"]
+    about = (f"{night_inputs.SERIES_NIGHTS} nights of a table of {rows:,.0f} rows as text, written by a script: each "
+             f"night 0.5 % of them are deleted, 0.5 % updated and as many new, scattered.")
     result = Result(bench, "series", about, [tool.name for tool in bench.tools])
     result.data["nights"] = []
     for number in range(bench.runs):
@@ -125,6 +127,7 @@ def measure_series(bench):
         result.data["nights"].append(nights)
         for name, taken in nights.items():
             result.add(name, series_figures(taken))
+    result.finish()
 
 
 def series_figures(nights):
@@ -142,7 +145,9 @@ def series_figures(nights):
 
 def measure_plain_tree(bench):
     """Ingests the tree of source files with differences and without, in turn."""
-    tree, tools, runs = inputs.source_tree(bench.folder, bench.small), [with_no_delta(bench), bench.yester], bench.runs + 2
+    tree, tools = inputs.source_tree(bench.folder, bench.small), [with_no_delta(bench), bench.yester]
+    # What is to be seen is little beside the noise.
+    runs = bench.runs + 2
     about = "The tree of source files, each time into an empty store."
     result = Result(bench, "plain-tree", about, [tool.name for tool in tools], runs)
     for number in range(runs):
@@ -152,6 +157,7 @@ def measure_plain_tree(bench):
                 night = one_night(tool, lambda: tool.ingest(tree))
             result.add(tool.name, {"first ingest, cold, s": night["s"], "seconds of all cores": night["core s"],
                                    "peak MB": night["peak MB"], "store, MB": night["MB"]})
+    result.finish()
 
 
 def measure_others(bench):
@@ -177,3 +183,4 @@ def measure_others(bench):
                                            f"{name}: first, s": first["s"], f"{name}: second, s": second["s"]}
         for tool in tools:
             result.add(tool.name, figures[tool.name])
+    result.finish()

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import json
 import os
+import shlex
 import shutil
 import subprocess
 
@@ -156,6 +157,8 @@ class Borg(Tool):
 
 class Rustic(Tool):
     name, quiet = "rustic", ["--no-progress", "--log-level", "warn"]
+    # Otherwise a stream counts as unchanged since the last one of its name, and is not read.
+    anew = ["--force"]
 
     def variables(self):
         # Without a home it finds no configuration.
@@ -172,10 +175,10 @@ class Rustic(Tool):
         return self.run("backup", *paths, cold=cold)
 
     def ingest_stream(self, name, source):
-        return self.run("backup", "--stdin-filename", name, "-", source=source)
+        return self.run("backup", *self.anew, "--stdin-filename", name, "-", source=source)
 
     def ingest_command(self, name, command):
-        return self.run("backup", "--stdin-filename", name, "--stdin-command", " ".join(command), "-")
+        return self.run("backup", *self.anew, "--stdin-filename", name, "--stdin-command", shlex.join(command), "-")
 
     def reading(self, name):
         return [self.binary, *self.quiet, "dump", f"latest:{name}"]

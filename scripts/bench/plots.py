@@ -23,9 +23,9 @@ ROWS = {
               "store, MB"],
     "snapshots": ["mount ready, cold, s", "unchanged ingest, cold, s", "list of snapshots, cold, s"],
 }
-STYLE = """text { font: 11px sans-serif; fill: #444; } .title { font-weight: bold; }
-.grid { stroke: #999; stroke-opacity: .3; } .line { fill: none; stroke-width: 1.8; }
-@media (prefers-color-scheme: dark) { text { fill: #ccc; } }"""
+# A grey that white and black set off alike.
+STYLE = """text { font: 11px sans-serif; fill: #7a7a7a; } .title { font-weight: bold; }
+.grid { stroke: #999; stroke-opacity: .3; } .line { fill: none; stroke-width: 1.8; }"""
 
 
 def drawings(measured):
@@ -100,18 +100,23 @@ def draw_panel(title, lines, below):
 
 
 def axis(values, start, end):
-    """Returns what places a value between two ends on a logarithmic scale, and the powers of ten within it."""
+    """Returns what places a value between two ends on a logarithmic scale, and round numbers within it."""
     low, high = math.log10(min(values)) - 0.1, math.log10(max(values)) + 0.1
-    # At least one power of ten is marked.
-    low, high = min(low, math.floor(high)), max(high, math.ceil(low))
+    if high - low < 1:
+        low, high = (low + high - 1) / 2, (low + high + 1) / 2
 
     def place(value):
         return start + (end - start) * (math.log10(value) - low) / (high - low)
 
-    return place, [10.0**power for power in range(math.ceil(low), math.floor(high) + 1)]
+    def within(digits):
+        powers = range(math.floor(low), math.ceil(high) + 1)
+        return [digit * 10.0**power for power in powers for digit in digits if low <= math.log10(digit) + power <= high]
+
+    return place, next((marks for marks in map(within, ([1], [1, 3], [1, 2, 5])) if len(marks) > 2), within([1, 2, 5]))
 
 
 def short(value):
+    """Formats a mark of an axis."""
     for size, unit in ((10**6, "M"), (10**3, "k")):
         if value >= size:
             return f"{value / size:g}{unit}"

@@ -1,4 +1,4 @@
-"""What a mounted dump and a mounted database file are read with: cat, random blocks, page faults, queries, pg_restore."""
+"""How a dump and a database file are read on the mount: cat, random blocks, page faults, queries, pg_restore."""
 
 import contextlib
 import subprocess
@@ -22,8 +22,8 @@ def measure_reads(bench):
     """Reads the last of five nights, which this program stores as differences, and its first one, stored whole."""
     dumps, (before, after) = bench.dumps(), night_inputs.sqlite_files(bench.nights, bench.sizes["nights"])
     about = (f"The last of five nights of `pg_dump -Fc -Z0`, {dumps.piped[-1].stat().st_size / 10**6:,.0f} MB, and a "
-             f"SQLite file of {after.stat().st_size / 10**6:,.0f} MB, the store cold and mounted anew for each group of "
-             f"reads. *{FIRST_NIGHT}* is the dump that the others are stored as differences to.")
+             f"SQLite file of {after.stat().st_size / 10**6:,.0f} MB, the store cold and mounted anew for each group "
+             f"of reads. *{FIRST_NIGHT}* is the dump that the others are stored as differences to.")
     result = Result(bench, "reads", about, [tool.name for tool in bench.tools] + [FIRST_NIGHT, "native"])
     takers = {name: Taker(bench, result, name) for name in result.data["columns"]}
     with fresh_stores(*bench.tools):
@@ -46,6 +46,7 @@ def measure_reads(bench):
                 note(f"reads, round {number + 1} of {bench.runs}: {name}, the database file")
                 with takers[name].round():
                     read_database(takers[name], bench.tool(name), after)
+    result.finish()
 
 
 def read_dump(taker, tool, local):
@@ -79,7 +80,7 @@ def measure_restore(bench):
     takers = {name: Taker(bench, result, name) for name in result.data["columns"]}
     checksums = set()
     with fresh_stores(*tools), Postgres(dumps.cluster) as server:
-        result.data["versions"].append(server.version())
+        result.data["server"] = server.version()
         for tool in tools:
             for path in dumps.piped if tool is bench.yester else dumps.piped[-1:]:
                 tool.ingest_stream(DUMP, path)
@@ -98,9 +99,9 @@ def measure_restore(bench):
                 taker.figures["lseek calls"] = calls
             if not ended:
                 result.note(f"The count of {taker.column} was stopped after {SCAN_SECONDS} s.")
-                result.save()
     if len(checksums) != 1:
         raise Failed(f"the restored tables differ: {checksums}")
+    result.finish()
 
 
 def limit(bench):

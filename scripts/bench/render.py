@@ -51,7 +51,8 @@ def largest(result):
 
 def section(name, result, small):
     command = f"scripts/bench/all --only {result['workload']} --runs {result['runs']}" + (" --small" if small else "")
-    on = f"{result['machine']}; {', '.join(result['versions'])}; {result['date']}; medians by `{command}`."
+    versions = [*result["versions"], *([result["server"]] if "server" in result else [])]
+    on = f"{result['machine']}; {', '.join(versions)}; {result['date']}; medians by `{command}`."
     grown = any(OF in figures for rounds in result["columns"].values() for figures in rounds)
     lines = [result["about"], "", on, *result["notes"], "", *(grown_table if grown else table)(name, result), ""]
     return lines + ([f"![{plots.SHOWN[name]}](plots/{name}.svg)", ""] if name in plots.SHOWN else [])
@@ -76,14 +77,16 @@ def grown_table(name, result):
     sizes = sorted({figures[OF] for rounds in result["columns"].values() for figures in rounds})
     medians = {size: medians_of(result["columns"], size) for size in sizes}
     targets = TARGETS.get(name, {})
-    lines = head([f"{size:,}" for size in sizes] + (["target"] if targets else []))
+    lines = head(["", *(f"{size:,}" for size in sizes), *(["target"] if targets else [])])
     for row in rows_of(medians[sizes[-1]]):
+        label = row
         for column in result["columns"]:
             values = [medians[size][column].get(row) for size in sizes]
             if any(value is not None for value in values):
-                verdict = verdicts(targets.get(row, ()), {"yester": values[-1]}) if column == "yester" else "—"
-                cells = [*map(shown, values), *([verdict] if targets else [])]
-                lines.append(f"| {row}: {column} | " + " | ".join(cells) + " |")
+                reached = verdicts(targets.get(row, ()), {"yester": values[-1]}) if column == "yester" else "—"
+                cells = [label, column, *map(shown, values), *([reached] if targets else [])]
+                lines.append(f"| {' | '.join(cells)} |")
+                label = ""
     return lines
 
 
@@ -123,7 +126,7 @@ def verdict(limit, against, values):
     reached = value if against is ALONE else ratio(value, values.get(against))
     if not isinstance(reached, (int, float)):
         return wanted
-    return f"{wanted}: {'met' if reached <= limit else f'**missed**'}"
+    return f"{wanted}: {'met' if reached <= limit else '**missed**'}"
 
 
 def shown(value):

@@ -31,6 +31,7 @@ def measure_sparse(bench):
                 else:
                     with tool.fresh_store():
                         whole_job(takers[name], tool, folder, bench)
+    result.finish()
 
 
 def whole_job(taker, tool, folder, bench):

@@ -56,6 +56,7 @@ def whole_job(bench, workload, path, about, readings, packing):
                         if tool is bench.yester and number == 0:
                             with tool.mounted(path) as mount:
                                 must_be_equal(path, mount.at(path))
+    result.finish()
 
 
 def native_job(bench, taker, path, readings, packing):
