@@ -121,7 +121,7 @@ class Taker:
             if self.must_succeed:
                 raise
             print(f"{self.column}: {failed}", file=sys.stderr)
-            self.result.note(f"{self.column} failed at: {row.removesuffix(', s')}{self.label}.")
+            self.result.note(f"{self.column} failed at: {row.split(',')[0]}{self.label}.")
             raise Stopped from failed
 
     def take(self, name, run, peak=False):

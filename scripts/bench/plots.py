@@ -33,14 +33,14 @@ def drawings(measured):
     found = {}
     for name, rows in ROWS.items():
         if name in measured:
-            found[f"{name}.svg"] = draw(name, [panel(measured[name], row) for row in rows])
+            found[f"{name}.svg"] = draw(name, [panel(measured[name], row) for row in rows], logarithmic)
     if "series" in measured:
-        found["series.svg"] = draw("nights", [series_panel(measured["series"])])
+        found["series.svg"] = draw("nights", [series_panel(measured["series"])], linear)
     return found
 
 
 def panel(result, row):
-    """Returns a title and the lines of one figure as it grows, both scales logarithmic."""
+    """Returns a title and the lines of one figure as it grows."""
     lines = {}
     for column, rounds in result["columns"].items():
         by_size = {}
@@ -62,7 +62,7 @@ def series_panel(result):
     return "store after each night, MB", lines
 
 
-def draw(below, panels):
+def draw(below, panels, axis):
     rows = -(-len(panels) // ACROSS)
     width, height = WIDTH * min(ACROSS, len(panels)), HEIGHT * rows + 24
     columns = [column for column in COLOURS if any(column in lines for _, lines in panels)]
@@ -74,11 +74,11 @@ def draw(below, panels):
                      f'<text x="{x + 23}" y="16">{column}</text>')
     for number, (title, lines) in enumerate(panels):
         x, y = WIDTH * (number % ACROSS), HEIGHT * (number // ACROSS) + 24
-        parts.append(f'<g transform="translate({x} {y})">{"".join(draw_panel(title, lines, below))}</g>')
+        parts.append(f'<g transform="translate({x} {y})">{"".join(draw_panel(title, lines, below, axis))}</g>')
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def draw_panel(title, lines, below):
+def draw_panel(title, lines, below, axis):
     points = [point for line in lines.values() for point in line]
     if not points:
         return
@@ -99,8 +99,16 @@ def draw_panel(title, lines, below):
                       for x, y in line)
 
 
-def axis(values, start, end):
-    """Returns what places a value between two ends on a logarithmic scale, and round numbers within it."""
+def linear(values, start, end):
+    """Returns what places a value between two ends on a scale from zero, and round numbers within it."""
+    high = max(values) * 1.05
+    power = 10.0 ** math.floor(math.log10(high))
+    step = next(step for step in (power / 5, power / 2, power, 2 * power) if high / step < 6)
+    return lambda value: start + (end - start) * value / high, [step * number for number in range(int(high / step) + 1)]
+
+
+def logarithmic(values, start, end):
+    """Does the same on a logarithmic scale."""
     low, high = math.log10(min(values)) - 0.1, math.log10(max(values)) + 0.1
     if high - low < 1:
         low, high = (low + high - 1) / 2, (low + high + 1) / 2

@@ -30,7 +30,7 @@ def measure_reads(bench):
         for tool in bench.tools:
             note(f"reads: filling the store of {tool.name}")
             for path in dumps.piped:
-                tool.ingest_stream(DUMP, path)
+                tool.store(DUMP, path)
         for number in range(bench.runs):
             for name in in_turn(takers, number):
                 note(f"reads, round {number + 1} of {bench.runs}: {name}, the dump")
@@ -40,7 +40,7 @@ def measure_reads(bench):
     with fresh_stores(*bench.tools):
         for tool in bench.tools:
             for path in (before, after):
-                tool.ingest_stream(DATABASE, path)
+                tool.store(DATABASE, path)
         for number in range(bench.runs):
             for name in in_turn([name for name in takers if name != FIRST_NIGHT], number):
                 note(f"reads, round {number + 1} of {bench.runs}: {name}, the database file")
@@ -83,7 +83,7 @@ def measure_restore(bench):
         result.data["server"] = server.version()
         for tool in tools:
             for path in dumps.piped if tool is bench.yester else dumps.piped[-1:]:
-                tool.ingest_stream(DUMP, path)
+                tool.store(DUMP, path)
         for number in range(bench.runs):
             for tool in in_turn([None, *tools], number):
                 taker = takers[tool.name if tool else "local file"]
