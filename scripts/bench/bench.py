@@ -59,10 +59,10 @@ class Result:
     They are saved after every round, but count only when all are there: until then those of an earlier run stand.
     """
 
-    def __init__(self, bench, workload, about, columns, runs=None):
+    def __init__(self, bench, workload, about, columns, rounds=None):
         self.path = bench.results / f"{workload}.json"
         self.data = {
-            "workload": workload, "about": about, "runs": runs or bench.runs,
+            "workload": workload, "about": about, "runs": bench.runs, "rounds": rounds or bench.runs,
             "command": shlex.join(["scripts/bench/all", *sys.argv[1:]]), "machine": machine(bench.folder),
             "versions": [tool.version() for tool in bench.tools], "date": str(datetime.date.today()), "notes": [],
             "columns": {column: [] for column in columns},

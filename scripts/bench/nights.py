@@ -147,12 +147,12 @@ def measure_plain_tree(bench):
     """Ingests the tree of source files with differences and without, in turn."""
     tree, tools = inputs.source_tree(bench.folder, bench.small), [with_no_delta(bench), bench.yester]
     # What is to be seen is little beside the noise.
-    runs = bench.runs + 2
+    rounds = bench.runs + 2
     about = "The tree of source files, each time into an empty store."
-    result = Result(bench, "plain-tree", about, [tool.name for tool in tools], runs)
-    for number in range(runs):
+    result = Result(bench, "plain-tree", about, [tool.name for tool in tools], rounds)
+    for number in range(rounds):
         for tool in in_turn(tools, number):
-            note(f"plain tree, round {number + 1} of {runs}: {tool.name}")
+            note(f"plain tree, round {number + 1} of {rounds}: {tool.name}")
             with tool.fresh_store():
                 night = one_night(tool, lambda: tool.ingest(tree))
             result.add(tool.name, {"first ingest, cold, s": night["s"], "seconds of all cores": night["core s"],

@@ -52,7 +52,8 @@ def largest(result):
 def section(name, result, small):
     command = f"scripts/bench/all --only {result['workload']} --runs {result['runs']}" + (" --small" if small else "")
     versions = [*result["versions"], *([result["server"]] if "server" in result else [])]
-    on = f"{result['machine']}; {', '.join(versions)}; {result['date']}; medians by `{command}`."
+    on = (f"{result['machine']}; {', '.join(versions)}; {result['date']}; medians of {result['rounds']} rounds by "
+          f"`{command}`.")
     grown = any(OF in figures for rounds in result["columns"].values() for figures in rounds)
     lines = [result["about"], "", on, *result["notes"], "", *(grown_table if grown else table)(name, result), ""]
     return lines + ([f"![{plots.SHOWN[name]}](plots/{name}.svg)", ""] if name in plots.SHOWN else [])
