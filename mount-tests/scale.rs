@@ -1,6 +1,6 @@
 //! Scale: what is large costs time in proportion, and memory hardly at all.
 //!
-//! `scripts/bench/scale` measures the same with more of everything and beside another program.
+//! `scripts/bench/all` measures the same with more of everything and beside other programs.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};

@@ -1,8 +1,8 @@
-"""What the benchmarks work on: a large source tree, and the peers to compare with. Made once, then reused."""
+"""What the benchmarks work on: trees of source files and of small files, and large files. Made once, then reused."""
 
 import os
-import pathlib
 import random
+import stat
 import subprocess
 import sys
 
@@ -22,14 +22,27 @@ CRATES = {
 }
 
 
-def source_tree(folder):
+# For trying the benchmarks.
+FEW_CRATES = {"clap": '"4"', "regex": '"1"', "serde": '"1"'}
+
+CHANGING_FILES, CHANGED_EACH_NIGHT = 1_000, 10
+LARGE_FILE = "large.bin"
+SPARSE_FILE = "disk.img"
+WORDS = ("amber anchor basket birch blanket bottle bronze candle canvas cedar chair copper cotton cup desk dish door "
+         "drawer fern flask frame glass grain granite hammer hook iron jar kettle lamp leather linen lock maple marble "
+         "mirror mug needle oak olive paper pine plate pot quilt ribbon rope shelf silk silver slate spoon stone stool "
+         "table teapot thread tile tray vase velvet walnut wax wicker wool yarn").split()
+
+
+def source_tree(folder, small=False):
     """Returns a folder with the unpacked sources of many packages."""
     tree = folder / "tree"
     if not tree.is_dir():
         project = folder / "tree-project"
         (project / "src").mkdir(parents=True, exist_ok=True)
         (project / "src/main.rs").write_text("fn main() {}\n")
-        dependencies = "\n".join(f"{name} = {version}" for name, version in CRATES.items())
+        crates = FEW_CRATES if small else CRATES
+        dependencies = "\n".join(f"{name} = {version}" for name, version in crates.items())
         (project / "Cargo.toml").write_text(
             f'[package]\nname = "tree"\nversion = "0.1.0"\nedition = "2021"\n\n[dependencies]\n{dependencies}\n'
         )
@@ -40,19 +53,45 @@ def source_tree(folder):
     return tree
 
 
-def many_files(folder):
-    """Returns a folder with 1,000 folders of 1,000 small files each."""
-    return made_once(folder / "million", lambda new: write_small_files(new, folders=1000, files=1000))
+def growing_tree(folder, sizes):
+    """Returns folders with small files: the first holds as many as the first size, the first two as the second, ..."""
+    def make(new):
+        for number, (less, size) in enumerate(zip([0, *sizes], sizes)):
+            part = new / str(number)
+            part.mkdir()
+            write_small_files(part, -(-(size - less) // 1000), min(size - less, 1000), seed=number)
+
+    made = made_once(folder / "many", make)
+    return [made / str(number) for number in range(len(sizes))]
 
 
-def large_directory(folder):
-    """Returns a folder with 300,000 small files side by side."""
-    return made_once(folder / "directory", lambda new: write_small_files(new, folders=1, files=300_000))
+def changing_tree(folder):
+    """Yields the same folder again and again, each time with some of its files written anew; the same in every run."""
+    tree = folder / "changing"
+    subprocess.run(["rm", "-rf", str(tree)], check=True)
+    tree.mkdir()
+    write_small_files(tree, CHANGING_FILES // 100, 100)
+    choose = random.Random(20261125)
+    files = sorted(tree.rglob("*.json"))
+    while True:
+        for file in choose.sample(files, CHANGED_EACH_NIGHT):
+            file.write_bytes(random_words(choose, choose.randrange(500, 2000)))
+        yield tree
 
 
-def sparse_file(folder):
-    """Returns a folder with a file of 100 GB that is all holes but for 64 islands, at both ends as well."""
-    return made_once(folder / "sparse", lambda new: write_islands(new / "disk.img", 100 * 10**9, islands=64))
+def large_directory(folder, files):
+    """Returns a folder with many small files side by side."""
+    return made_once(folder / "directory", lambda new: write_small_files(new, folders=1, files=files))
+
+
+def large_file(folder, size):
+    """Returns a folder with one file, some of which compresses well, some not at all."""
+    return made_once(folder / "large", lambda new: write_stretches(new / LARGE_FILE, size))
+
+
+def sparse_file(folder, length):
+    """Returns a folder with a file that is all holes but for 64 islands, at both ends as well."""
+    return made_once(folder / "sparse", lambda new: write_islands(new / SPARSE_FILE, length, islands=64))
 
 
 def made_once(folder, make):
@@ -66,9 +105,9 @@ def made_once(folder, make):
     return folder
 
 
-def write_small_files(root, folders, files):
+def write_small_files(root, folders, files, seed=0):
     """Writes files of at most 2,000 bytes that look like the orders of a small shop; the same in every run."""
-    choose = random.Random(20261121)
+    choose = random.Random(20261121 + seed)
     names = [f"{choose.choice('BCDFGKLMNPRST')}{choose.choice('aeiou')}{choose.choice('lmnrst')}{choose.choice('aeio')}"
              for _ in range(400)]
     lines = [
@@ -97,42 +136,33 @@ def write_islands(path, length, islands):
             file.write(island)
 
 
+def write_stretches(path, size):
+    """Writes stretches of 64 KiB to 4 MiB: a third each of words, digits and random bytes, and some zeros."""
+    choose = random.Random(20261124)
+    kinds = [random_words, random_digits, random.Random.randbytes, lambda _, length: bytes(length)]
+    with path.open("wb") as file:
+        left = size
+        while left > 0:
+            length = min(left, choose.randrange(64 << 10, 4 << 20))
+            file.write(choose.choices(kinds, [6, 6, 6, 1])[0](choose, length))
+            left -= length
+
+
+def random_words(choose, length):
+    # None of the words has fewer than three letters, and a space follows each.
+    return " ".join(choose.choices(WORDS, k=length // 4 + 1)).encode()[:length]
+
+
+def random_digits(choose, length):
+    return choose.randbytes(length // 2 + 1).hex().encode()[:length]
+
+
 def tree_size(tree):
     """Returns the number of files below a folder and the sum of their bytes."""
-    files = [path for path in pathlib.Path(tree).rglob("*") if path.is_file() and not path.is_symlink()]
-    return len(files), sum(path.stat().st_size for path in files)
-
-
-def restic(folder):
-    """Returns a restic from Debian's newest suite, unpacked beside the system's packages, not installed."""
-    binary = folder / "restic/usr/bin/restic"
-    if not binary.exists():
-        root = folder / "apt"
-        for part in ("state/lists/partial", "cache/archives/partial"):
-            (root / part).mkdir(parents=True, exist_ok=True)
-        (root / "sources.list").write_text(
-            f"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {debian_mirror()} sid main\n"
-        )
-        apt = ["apt-get", "-qq",
-               "-o", f"Dir::Etc::sourcelist={root}/sources.list", "-o", "Dir::Etc::sourceparts=/dev/null",
-               "-o", f"Dir::State={root}/state", "-o", f"Dir::Cache={root}/cache",
-               "-o", "Dir::State::status=/var/lib/dpkg/status", "-o", "APT::Sandbox::User=root"]
-        subprocess.run([*apt, "update"], check=True)
-        subprocess.run([*apt, "download", "restic"], cwd=root, check=True)
-        package = next(root.glob("restic_*.deb"))
-        subprocess.run(["dpkg-deb", "-x", str(package), str(folder / "restic")], check=True)
-    return binary
-
-
-def debian_mirror():
-    """Returns the mirror that this machine's own sources name."""
-    for path in pathlib.Path("/etc/apt").rglob("*"):
-        if path.suffix == ".sources":
-            for line in path.read_text().splitlines():
-                if line.startswith("URIs:"):
-                    return line.split()[1]
-        elif path.suffix == ".list":
-            for line in path.read_text().splitlines():
-                if line.startswith("deb ") and "debian" in line:
-                    return next(word for word in line.split() if "://" in word)
-    sys.exit(f"no Debian mirror is named below /etc/apt ({os.uname().nodename})")
+    count = size = 0
+    for path, _, names in os.walk(tree):
+        for name in names:
+            found = os.lstat(os.path.join(path, name))
+            if stat.S_ISREG(found.st_mode):
+                count, size = count + 1, size + found.st_size
+    return count, size

@@ -1,4 +1,4 @@
-"""What `nights` works on: dumps of a shop's database, night by night, and pairs of other things that change."""
+"""What the nights work on: dumps of a shop's database, night by night, and pairs of other things that change."""
 
 import hashlib
 import pathlib
@@ -8,9 +8,10 @@ import sqlite3
 import subprocess
 import sys
 
-from inputs import made_once
+from inputs import WORDS, made_once
 from servers import LIMIT_SECONDS, Postgres, Redis
 
+DUMP = "shop.dump"
 ROWS = 3_000_000
 NIGHTS = 5
 KEYS = 200_000
@@ -21,10 +22,6 @@ SERIES_ROWS = 400_000
 CHANGE = 200
 DJANGO = ("5.1", "5.2")
 
-WORDS = ("amber anchor basket birch blanket bottle bronze candle canvas cedar chair copper cotton cup desk dish door "
-         "drawer fern flask frame glass grain granite hammer hook iron jar kettle lamp leather linen lock maple marble "
-         "mirror mug needle oak olive paper pine plate pot quilt ribbon rope shelf silk silver slate spoon stone stool "
-         "table teapot thread tile tray vase velvet walnut wax wicker wool yarn").split()
 STATES = "new paid packed shipped delivered returned".split()
 
 # Each run chooses the same, since all comes from a row's number.
@@ -232,12 +229,3 @@ def series_row(number, choose):
 
 def pair(folder):
     return pathlib.Path(folder, "before"), pathlib.Path(folder, "after")
-
-
-def part_of_tree(tree, folder, scale):
-    """Returns a tree of as many of a tree's first folders as the scale says, by hard links; all of it at 1."""
-    if scale >= 1:
-        return tree
-    folders = sorted(path for path in tree.iterdir() if path.is_dir())
-    chosen = folders[: max(1, round(len(folders) * scale))]
-    return made_once(folder / "tree", lambda new: subprocess.run(["cp", "-al", *chosen, new], check=True))

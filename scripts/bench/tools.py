@@ -1,31 +1,39 @@
-"""What the benchmarks measure with: timed commands, restic and yester behind one set of methods, and the table."""
+"""What the benchmarks measure with: timed commands, empty caches, sizes, and the state of a served mount."""
 
 import contextlib
 import json
 import os
 import pathlib
-import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import threading
 import time
 
-import inputs
-
-REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-# A step that takes longer hangs.
+CHILD = pathlib.Path(__file__).with_name("child.py")
+# A step that takes longer is cut off, unless its caller says otherwise.
 LIMIT_SECONDS = 3600
 
 
-class Step:
-    """One timed command: seconds of wall clock and of all cores, and the peak memory of its largest process in MiB."""
+class CutOff(Exception):
+    """A step took longer than it may."""
 
-    def __init__(self, seconds, core_seconds, peak_mib):
+    def __init__(self, command, seconds):
+        super().__init__(f"{shown(command)} took more than {seconds} s")
+        self.seconds = seconds
+
+
+class Failed(Exception):
+    """A step did not do what it should."""
+
+
+class Step:
+    """One timed command: seconds of wall clock and of all cores, and the peak memory of its largest process in MB."""
+
+    def __init__(self, seconds, core_seconds, peak_mb):
         self.seconds = seconds
         self.core_seconds = core_seconds
-        self.peak_mib = peak_mib
+        self.peak_mb = peak_mb
 
 
 def drop_page_cache():
@@ -33,7 +41,7 @@ def drop_page_cache():
     pathlib.Path("/proc/sys/vm/drop_caches").write_text("3\n")
 
 
-def timed(command, environment, cold, source=os.devnull, limit_seconds=LIMIT_SECONDS):
+def timed(command, environment=os.environ, cold=True, source=os.devnull, limit_seconds=LIMIT_SECONDS, folder=None):
     """Runs a command and measures it with the kernel's own accounting of the finished process.
 
     A file that it is given as its standard input is read once before, so that only the program is measured.
@@ -41,26 +49,55 @@ def timed(command, environment, cold, source=os.devnull, limit_seconds=LIMIT_SEC
     if cold:
         drop_page_cache()
     read_once(source)
-    with open(source, "rb") as standard_input:
-        started = time.monotonic()
-        child = subprocess.Popen(command, env=environment, stdin=standard_input, stdout=subprocess.DEVNULL,
-                                 stderr=subprocess.PIPE, start_new_session=True)
-    timer = threading.Timer(limit_seconds, end_group, [child.pid])
+    report, sent = os.pipe()
+    with open(source, "rb") as standard_input, open(report, "rb") as report, errors_file() as errors:
+        # Of its standard library the small process loads what it names, and no site packages.
+        child = subprocess.Popen([sys.executable, "-I", "-S", CHILD, str(sent), *map(str, command)], env=environment,
+                                 stdin=standard_input, stdout=subprocess.DEVNULL, stderr=errors, cwd=folder,
+                                 pass_fds=[sent], start_new_session=True)
+        os.close(sent)
+        with ended_after(limit_seconds, child.pid) as timer:
+            try:
+                child.wait()
+            except BaseException:
+                end_group(child.pid)
+                raise
+        answer = report.read()
+        if timer.fired.is_set():
+            raise CutOff(command, limit_seconds)
+        found = json.loads(answer) if answer else {"code": child.returncode}
+        if found["code"] != 0:
+            errors.seek(0)
+            said = errors.read()[-2000:].decode(errors="replace")
+            raise Failed(f"{shown(command)} ended with {found['code']}:\n{said}")
+    return Step(found["seconds"], found["core_seconds"], found["peak_mb"])
+
+
+def errors_file():
+    """Returns a file for what a program says: a pipe that nobody reads would stop it."""
+    return open(os.memfd_create("errors"), "w+b")
+
+
+def shown(command):
+    return " ".join(map(str, command))
+
+
+@contextlib.contextmanager
+def ended_after(seconds, group):
+    """Ends a group of processes unless the block ends sooner; `fired` of what it gives tells whether it did."""
+    fired = threading.Event()
+
+    def end():
+        fired.set()
+        end_group(group)
+
+    timer = threading.Timer(seconds, end)
+    timer.fired = fired
     timer.start()
     try:
-        errors = child.stderr.read()
-        _, status, usage = os.wait4(child.pid, 0)
-    except BaseException:
-        end_group(child.pid)
-        raise
+        yield timer
     finally:
         timer.cancel()
-    seconds = time.monotonic() - started
-    code = os.waitstatus_to_exitcode(status)
-    if code != 0:
-        reason = f"took more than {limit_seconds} s" if seconds > limit_seconds else f"ended with {code}"
-        sys.exit(f"{' '.join(map(str, command))} {reason}:\n{errors.decode(errors='replace')}")
-    return Step(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def end_group(leader):
@@ -75,153 +112,86 @@ def read_once(path):
             pass
 
 
-def stored_mib(folder):
-    return sum(path.stat().st_size for path in pathlib.Path(folder).rglob("*") if path.is_file()) / 2**20
+def stored_mb(folder):
+    """Returns the sum of the sizes of all files below a folder."""
+    total = 0
+    for path, _, files in os.walk(folder):
+        total += sum(os.lstat(os.path.join(path, name)).st_size for name in files)
+    return total / 10**6
 
 
 def must_be_equal(left, right):
-    subprocess.run(["diff", "-r", "--no-dereference", left, right], check=True)
+    found = subprocess.run(["diff", "-r", "--no-dereference", left, right], capture_output=True, text=True)
+    if found.returncode != 0:
+        raise Failed(f"{left} and {right} differ:\n{(found.stdout + found.stderr)[:2000]}")
 
 
-class Restic:
-    name = "restic"
+class Mount:
+    """A mount that a process of ours serves; `seconds` tells how long it took until a path in it was there.
 
-    def __init__(self, binary, folder):
-        self.binary, self.folder = binary, folder
-        self.restore_options = []
-        self.environment = os.environ | {
-            "RESTIC_REPOSITORY": str(folder / "store"),
-            "RESTIC_PASSWORD": "bench",
-            "RESTIC_CACHE_DIR": str(folder / "cache"),
-        }
+    `root` is where a snapshot begins in it, and `path` one that was backed up.
+    """
 
-    def run(self, *arguments, cold=True, source=os.devnull):
-        return timed([self.binary, "--quiet", *arguments], self.environment, cold, source)
+    def __init__(self, command, environment, point, root, path, limit_seconds=LIMIT_SECONDS):
+        self.command, self.environment = [str(word) for word in command], environment
+        self.point, self.limit_seconds = pathlib.Path(point), limit_seconds
+        self.root, self.path = self.point / root, path
 
-    def version(self):
-        return subprocess.check_output([self.binary, "version"], text=True).split(" compiled")[0]
+    def __enter__(self):
+        release(self.point)  # A run that was killed left it.
+        self.point.mkdir(parents=True, exist_ok=True)
+        drop_page_cache()
+        self.errors = errors_file()
+        started = time.monotonic()
+        self.server = subprocess.Popen(self.command, env=self.environment, stdin=subprocess.DEVNULL,
+                                       stdout=subprocess.DEVNULL, stderr=self.errors, start_new_session=True)
+        try:
+            with ended_after(self.limit_seconds, self.server.pid) as timer:
+                while not self.is_there():
+                    if timer.fired.is_set():
+                        raise CutOff(self.command, self.limit_seconds)
+                    if self.server.poll() is not None:
+                        self.errors.seek(0)
+                        said = self.errors.read()[-2000:].decode(errors="replace")
+                        raise Failed(f"{shown(self.command)} ended with {self.server.returncode}:\n{said}")
+                    time.sleep(0.001)
+            self.seconds = time.monotonic() - started
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
 
-    def create(self):
-        self.run("init")
+    def __exit__(self, *_):
+        if os.path.ismount(self.point):
+            subprocess.run(["umount", self.point], stderr=subprocess.DEVNULL)
+        try:
+            self.server.wait(30)
+        except subprocess.TimeoutExpired:
+            end_group(self.server.pid)
+            self.server.wait()
+        release(self.point)
+        self.errors.close()
 
-    def ingest(self, tree):
-        return self.run("backup", str(tree))
+    def at(self, path):
+        """Returns where the mount shows what was backed up as `path`."""
+        return self.root / str(path).lstrip("/")
 
-    def ingest_stream(self, name, source):
-        return self.run("backup", "--stdin", "--stdin-filename", name, source=source)
+    def is_there(self):
+        try:
+            os.stat(self.at(self.path))
+            return os.path.ismount(self.point)
+        except OSError:
+            return False
 
-    def ingest_command(self, name, command):
-        return self.run("backup", "--stdin-from-command", "--stdin-filename", name, "--", *command)
-
-    def reading(self, name):
-        """Returns the command that prints a file of the latest snapshot."""
-        return [self.binary, "--quiet", "dump", "latest", name]
-
-    def restore(self, target):
-        return self.run("restore", "latest", *self.restore_options, "--target", str(target))
-
-    def verify(self):
-        return self.run("check", "--read-data")
-
-
-class Yester:
-    def __init__(self, binary, folder, name="yester", ingest_options=()):
-        self.binary, self.folder, self.name, self.ingest_options = binary, folder, name, ingest_options
-        self.environment = os.environ | {
-            "YESTER_STORE": str(folder / "store"),
-            "YESTER_PASSPHRASE": "bench",
-            "CACHE_DIRECTORY": str(folder / "cache"),
-            "STATE_DIRECTORY": str(folder / "state"),
-        }
-
-    def run(self, *arguments, cold=True, source=os.devnull):
-        return timed([self.binary, *arguments], self.environment, cold, source)
-
-    def version(self):
-        return subprocess.check_output([self.binary, "--version"], text=True).strip()
-
-    def create(self):
-        self.run("init")
-
-    def ingest(self, tree):
-        return self.run("ingest", *self.ingest_options, "--source", "tree", str(tree))
-
-    def ingest_stream(self, name, source):
-        return self.run("ingest", *self.ingest_options, "--as", name, source=source)
-
-    def ingest_command(self, name, command):
-        return self.run("ingest", *self.ingest_options, "--as", name, "--", *command)
-
-    def reading(self, name):
-        """Returns the command that prints a file of the latest snapshot."""
-        return [self.binary, "cat", "latest", name]
-
-    def snapshots(self):
-        """Returns the ids of all snapshots, oldest first."""
-        answer = subprocess.check_output([self.binary, "snapshots", "--json"], env=self.environment)
-        return [snapshot["id"] for snapshot in json.loads(answer)]
-
-    def restore(self, target):
-        return self.run("restore", "latest", "--to", str(target))
-
-    def verify(self):
-        return self.run("verify")
+    def peak_mb(self):
+        """Returns the peak memory of the process that serves the mount; of one that has ended, nothing is known."""
+        lines = pathlib.Path(f"/proc/{self.server.pid}/status").read_text().splitlines()
+        return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0) * 1024 / 10**6
 
 
-def both_tools(folder):
-    """Returns restic and this program, built for release, each with a folder of its own."""
-    subprocess.run(["cargo", "build", "--release", "--locked", "--quiet"], cwd=REPOSITORY, check=True)
-    return [
-        Restic(inputs.restic(folder), folder / "restic-run"),
-        Yester(REPOSITORY / "target/release/yester", folder / "yester-run"),
-    ]
-
-
-def measure(tool, tree, must_be_same=must_be_equal):
-    """Runs the whole job once with one tool; returns its figures by name. Leaves the store in the tool's folder."""
-    shutil.rmtree(tool.folder, ignore_errors=True)
-    tool.folder.mkdir(parents=True)
-    figures = {}
-
-    def note(name, step):
-        figures[f"{name}, s"] = step.seconds
-        figures[f"{name}, peak MiB"] = step.peak_mib
-
-    tool.create()
-    note("first ingest, cold", tool.ingest(tree))
-    figures["store, MiB"] = stored_mib(tool.folder / "store")
-    note("unchanged ingest, cold", tool.ingest(tree))
-    note("restore, cold", tool.restore(tool.folder / "restored"))
-    must_be_same(tree, f"{tool.folder / 'restored'}{tree}")
-    shutil.rmtree(tool.folder / "restored")
-    note("verify all data, cold", tool.verify())
-    return figures
-
-
-def table(columns):
-    """Prints medians as a Markdown table with the ratio of yester to restic."""
-    print("\n".join(table_lines(columns)))
-
-
-def table_lines(columns, ratio=("yester", "restic"), targets=None):
-    """Formats medians as a Markdown table, with the ratio of one column to another, and what it is to be."""
-    names = list(dict.fromkeys(name for rounds in columns.values() for figures in rounds for name in figures))
-    headings = [*columns, " / ".join(ratio)] + ([] if targets is None else ["target"])
-    lines = ["| | " + " | ".join(headings) + " |", "|---" * (len(headings) + 1) + "|"]
-    for name in names:
-        medians = {}
-        for column, rounds in columns.items():
-            values = [figures[name] for figures in rounds if name in figures]
-            medians[column] = statistics.median(values) if values else None
-        cells = ["—" if value is None else number(value) for value in medians.values()]
-        above, below = (medians.get(column) for column in ratio)
-        cells.append(number(above / below) if above and below else "—")
-        if targets is not None:
-            cells.append(targets.get(name, "—"))
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return lines
-
-
-def number(value):
-    """Formats a number with three digits or as a whole, so that small ratios remain readable."""
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.4f}"
+def release(point):
+    """Takes away a mount that nothing serves any more."""
+    # A dead server's mount cannot be looked at, so that is no test.
+    mounts = {line.split()[1] for line in pathlib.Path("/proc/mounts").read_text().splitlines()}
+    if str(point) in mounts:
+        subprocess.run(["umount", "-l", point], check=True)

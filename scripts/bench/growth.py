@@ -1,0 +1,80 @@
+"""How cost grows: with the number of files in a snapshot, and with the number of snapshots in a store.
+
+Figures say under OF how many they were taken with.
+"""
+
+import inputs
+from bench import Result, Taker, in_turn, mounted, mounted_without_passphrase, note, part
+from peers import fresh_stores
+from readings import find_twice
+
+OF = "of"
+# What has to be compared in every round; the others take hours with millions of files, and are measured once.
+PAIRED = ("restic", "yester", "native")
+
+
+def measure_files(bench):
+    sizes = bench.sizes["files"]
+    parts = inputs.growing_tree(bench.folder, sizes)
+    about = (f"Files of at most 2,000 bytes, 1,000 in a directory. Medians of {bench.runs} rounds for yester, restic "
+             "and native, one round for the others.")
+    result = Result(bench, "files", about, [tool.name for tool in bench.tools] + ["native"])
+    takers = {name: Taker(bench, result, name) for name in result.data["columns"]}
+    for number in range(bench.runs):
+        for count, size in enumerate(sizes, start=1):
+            for tool in in_turn([*bench.tools, None], number + count):
+                name = tool.name if tool else "native"
+                if number > 0 and name not in PAIRED:
+                    continue
+                note(f"files, round {number + 1} of {bench.runs}: {size:,} with {name}")
+                with takers[name].round({OF: size}):
+                    if tool is None:
+                        find_twice(takers[name], *parts[:count])
+                    else:
+                        with tool.fresh_store():
+                            job_of_files(takers[name], tool, parts[:count])
+    result.finish()
+
+
+def job_of_files(taker, tool, paths):
+    taker.take("first ingest, cold", lambda: tool.ingest(*paths), peak=True)
+    taker.figures["store, MB"] = tool.stored_mb()
+    taker.take("unchanged ingest, cold", lambda: tool.ingest(*paths), peak=True)
+    with part():
+        taker.take("verify all data, cold", tool.verify, peak=True)
+    with part(), mounted(taker, tool, paths[-1]) as mount:
+        find_twice(taker, *(mount.at(path) for path in paths))
+    mounted_without_passphrase(taker, tool, paths[-1])
+
+
+def measure_snapshots(bench):
+    """Adds snapshots of a tree that changes a little; at each mark, measures what their number should not cost."""
+    marks, nights = bench.sizes["snapshots"], inputs.changing_tree(bench.folder)
+    about = (f"A tree of {inputs.CHANGING_FILES:,} small files, of which {inputs.CHANGED_EACH_NIGHT} change before "
+             f"each snapshot. At each number of snapshots everything is measured {bench.runs} times.")
+    result = Result(bench, "snapshots", about, [tool.name for tool in bench.tools])
+    takers = {tool.name: Taker(bench, result, tool.name) for tool in bench.tools}
+    with fresh_stores(*bench.tools):
+        for count in range(1, marks[-1] + 1):
+            tree = next(nights)
+            for tool in in_turn(bench.tools, count):
+                tool.ingest(tree, cold=False)
+            if count in marks:
+                measure_mark(bench, takers, tree, count)
+    result.finish()
+
+
+def measure_mark(bench, takers, tree, count):
+    for number in range(bench.runs):
+        for tool in in_turn(bench.tools, number):
+            note(f"snapshots, {count}, round {number + 1} of {bench.runs}: {tool.name}")
+            taker = takers[tool.name]
+            with taker.round({OF: count}):
+                with part():
+                    taker.take("list of snapshots, cold", tool.snapshots, peak=True)
+                with part(), mounted(taker, tool, tree):
+                    pass
+                mounted_without_passphrase(taker, tool, tree)
+                # Of further snapshots there are as many as rounds, which counts only where there are few.
+                taker.take("unchanged ingest, cold", lambda: tool.ingest(tree), peak=True)
+                taker.figures["store, MB"] = tool.stored_mb()
