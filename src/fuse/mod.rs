@@ -15,11 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded, select};
-use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
+use fuser::{BackgroundSession, Config, INodeNo, MountOption, Notifier, Session, SessionACL};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::vfs::Vfs;
+use crate::vfs::{PageCache, Vfs};
 use adapter::{AccessLists, Adapter};
 
 pub use mountinfo::list_mounts;
@@ -152,8 +152,9 @@ pub fn mount(vfs: Arc<Vfs>, mountpoint: &Path, options: &MountOptions) -> Result
     let mountpoint = prepare(mountpoint)?;
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(failed("take signals for"))?;
     let (serving, ended) = bounded(0);
-    let adapter = Adapter::new(vfs, access_lists(options), serving);
+    let adapter = Adapter::new(Arc::clone(&vfs), access_lists(options), serving);
     let session = Session::new(adapter, &mountpoint, &config(options)).map_err(failed("mount at"))?;
+    vfs.attach(Box::new(KernelPages(session.notifier())));
     let session = ManuallyDrop::new(session.spawn().map_err(failed("serve"))?);
     let device = mountinfo::Device::of(&mountpoint).map_err(|source| {
         // Nothing that this process says later would be heard if the mount stayed: it would be a dead one.
@@ -207,6 +208,17 @@ fn detach(mountpoint: &Path, device: mountinfo::Device, ended: &Receiver<()>) ->
     // Who still has files open keeps the threads alive: the end of the process is theirs, too.
     let _ = ended.recv_timeout(END_PATIENCE);
     Ok(())
+}
+
+/// The page cache of the kernel, for one mount.
+struct KernelPages(Notifier);
+
+impl PageCache for KernelPages {
+    fn store(&self, inode: u64, bytes: &[u8]) {
+        if let Err(error) = self.0.store(INodeNo(inode), 0, bytes) {
+            tracing::debug!(%error, "the kernel did not take the bytes of a file");
+        }
+    }
 }
 
 fn config(options: &MountOptions) -> Config {

@@ -101,6 +101,11 @@ impl DirectoryCursor {
         Ok(self.batch.get(ordinal % BATCH_ENTRIES).cloned())
     }
 
+    /// Returns the entries that are held: after the last one was asked for, those before the end.
+    pub(super) fn batch(&self) -> &[Arc<StoredEntry>] {
+        &self.batch
+    }
+
     /// Makes `number` the batch that is held. After a jump ahead, it walks through those between.
     fn load(&mut self, repo: &Repository, number: usize) -> Result<(), VfsError> {
         while self.number != number {

@@ -45,6 +45,10 @@ impl ReadFile {
         &self.reader
     }
 
+    pub(super) fn node(&self) -> &Node {
+        &self.node
+    }
+
     /// Returns its path, for messages.
     pub(super) fn label(&self) -> String {
         self.node.label()

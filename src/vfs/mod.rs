@@ -9,6 +9,7 @@ mod error;
 mod file;
 mod inodes;
 mod listing;
+mod neighbours;
 mod node;
 mod prefetch;
 mod readdir;
@@ -30,6 +31,7 @@ use directory::{Cursors, Directory};
 use file::{ReadFile, ReadFiles};
 use inodes::{InodeTable, NodeKey, Place};
 use listing::Listing;
+use neighbours::Neighbours;
 use node::Node;
 use prefetch::Prefetcher;
 use stored::EntryCache;
@@ -38,6 +40,7 @@ pub use attributes::{NodeAttributes, NodeKind};
 pub use error::VfsError;
 pub use inodes::ROOT_INODE;
 pub use listing::Statistics;
+pub use neighbours::PageCache;
 pub use readdir::{DirectoryItem, Visit};
 
 /// How the names of POSIX access control lists begin.
@@ -109,10 +112,11 @@ pub struct Vfs {
     repo: Arc<Repository>,
     ownership: Ownership,
     root: Root,
-    inodes: InodeTable,
+    inodes: Arc<InodeTable>,
     entries: EntryCache,
     files: ReadFiles,
     cursors: Cursors,
+    neighbours: Arc<Neighbours>,
     prefetcher: Prefetcher,
 }
 
@@ -141,16 +145,24 @@ impl Vfs {
         };
         let prefetcher = Prefetcher::start(&repo, options.prefetch_threads)
             .map_err(|source| node::thread_error("reading ahead", source))?;
+        let inodes = Arc::new(InodeTable::new(place, &key));
+        let neighbours = Arc::new(Neighbours::new(Arc::clone(&repo), Arc::clone(&inodes)));
         Ok(Self {
             repo,
             ownership: options.ownership,
             root,
-            inodes: InodeTable::new(place, &key),
+            inodes,
             entries: EntryCache::new(),
             files: ReadFiles::new(),
             cursors: Cursors::new(),
+            neighbours,
             prefetcher,
         })
+    }
+
+    /// Sets where small files are handed over to before they are asked for.
+    pub fn attach(&self, pages: Box<dyn PageCache>) {
+        self.neighbours.attach(pages);
     }
 
     /// Finds `name` in a directory. Counts one lookup of what it finds: see [`Self::forget`].
@@ -246,6 +258,12 @@ impl Vfs {
         let file = self.file(inode)?;
         if let Some(ahead) = file.note_read(offset, buffer.len()) {
             self.prefetcher.request(&file, ahead);
+        }
+        if offset == 0
+            && let Node::Entry { parent, stored } = file.node()
+            && let Some(handover) = self.neighbours.note_read(parent, stored)
+        {
+            self.prefetcher.hand_over(&self.neighbours, handover);
         }
         file.reader().read_at(&self.repo, offset, buffer).map_err(VfsError::unreadable(|| file.label()))
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::file::ReadFile;
+use super::neighbours::{Handover, Neighbours};
 use crate::repo::Repository;
 
 /// What one job decodes; a window is shared out to the threads in such steps.
@@ -96,9 +97,11 @@ impl Stream {
     }
 }
 
-struct Job {
-    file: Arc<ReadFile>,
-    range: Range<u64>,
+enum Job {
+    /// A part of a file that is to be decoded.
+    Decode(Arc<ReadFile>, Range<u64>),
+    /// Small files that are to go to the kernel.
+    HandOver(Arc<Neighbours>, Handover),
 }
 
 /// The threads that read ahead, for all open files. They end when this is dropped.
@@ -126,16 +129,25 @@ impl Prefetcher {
     pub(super) fn request(&self, file: &Arc<ReadFile>, range: Range<u64>) {
         let Some(jobs) = &self.jobs else { return };
         for range in steps(range) {
-            if jobs.try_send(Job { file: Arc::clone(file), range }).is_err() {
+            if jobs.try_send(Job::Decode(Arc::clone(file), range)).is_err() {
                 return;
             }
         }
+    }
+
+    /// Has small files handed over. Returns at once.
+    pub(super) fn hand_over(&self, neighbours: &Arc<Neighbours>, handover: Handover) {
+        let Some(jobs) = &self.jobs else { return };
+        let _ = jobs.try_send(Job::HandOver(Arc::clone(neighbours), handover));
     }
 }
 
 fn work(repo: &Repository, jobs: &Receiver<Job>) {
     for job in jobs {
-        job.file.touch(repo, job.range);
+        match job {
+            Job::Decode(file, range) => file.touch(repo, range),
+            Job::HandOver(neighbours, handover) => neighbours.hand_over(&handover),
+        }
     }
 }
 

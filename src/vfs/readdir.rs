@@ -142,10 +142,21 @@ impl Vfs {
         };
         let cursor = self.cursors.of(identity, directory);
         let mut cursor = lock(&cursor);
-        walk_from(cookie, inode, above, visit, &mut |ordinal| {
+        let mut visited = 0;
+        let mut visit = |found: &Found, position| {
+            visited += 1;
+            visit(found, position)
+        };
+        walk_from(cookie, inode, above, &mut visit, &mut |ordinal| {
             let stored = cursor.entry(&self.repo, ordinal)?;
             Ok(stored.map(|stored| Found::Stored(Arc::clone(directory), stored)))
-        })
+        })?;
+        if visited == 0
+            && let Some(handover) = self.neighbours.note_listed(directory, cursor.batch())
+        {
+            self.prefetcher.hand_over(&self.neighbours, handover);
+        }
+        Ok(())
     }
 
     fn walk_view(
