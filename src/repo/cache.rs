@@ -27,7 +27,7 @@ struct ByBytes;
 
 impl Weighter<FrameRef, Arc<DecodedFrame>> for ByBytes {
     fn weight(&self, _frame: &FrameRef, decoded: &Arc<DecodedFrame>) -> u64 {
-        decoded.plain().len() as u64
+        decoded.memory_bytes()
     }
 }
 
@@ -52,7 +52,7 @@ pub(super) struct DecodedCache {
 }
 
 impl DecodedCache {
-    /// Makes an empty cache that holds at most `bytes` of plain frames.
+    /// Makes an empty cache whose frames take at most `bytes`.
     pub(super) fn new(bytes: u64) -> Self {
         let slots = usize::try_from(bytes / EXPECTED_FRAME_BYTES).unwrap_or(usize::MAX).max(16);
         let page_slots = usize::try_from(PAGE_ENTRIES / EXPECTED_PAGE_ENTRIES).unwrap_or(usize::MAX);

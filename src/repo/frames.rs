@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::RepoError;
 use super::base_cache::BaseCache;
+use super::buffers::Buffers;
 use super::cache::DecodedCache;
 use crate::crypto::hash::IdKeys;
 use crate::crypto::secrets::WriterClass;
@@ -20,6 +21,14 @@ pub struct DecodedFrame {
     plain: Vec<u8>,
     /// Deltas of its chain, itself included.
     deltas: u8,
+    /// Where the buffer of its bytes goes to at the end.
+    buffers: Arc<Buffers>,
+}
+
+impl Drop for DecodedFrame {
+    fn drop(&mut self) {
+        self.buffers.give(std::mem::take(&mut self.plain));
+    }
 }
 
 impl DecodedFrame {
@@ -27,6 +36,11 @@ impl DecodedFrame {
     #[must_use]
     pub fn plain(&self) -> &[u8] {
         &self.plain
+    }
+
+    /// Returns what its buffer takes.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.plain.capacity() as u64
     }
 }
 
@@ -45,6 +59,7 @@ pub struct FrameReader {
     pub(super) index: Arc<Index>,
     pub(super) ids: IdKeys,
     pub(super) decoded: DecodedCache,
+    pub(super) buffers: Arc<Buffers>,
     /// Copies of packs that this host wrote lately, where the store is far away.
     pub(super) bases: Option<BaseCache>,
 }
@@ -151,7 +166,13 @@ impl FrameReader {
     ) -> Result<DecodedFrame, RepoError> {
         let deltas = base.map_or(0, |base| base.deltas + 1);
         let base = base.map(DecodedFrame::plain);
-        let plain = decode(record.entry.encoding, encoded, record.entry.plain_length(), base)
+        let plain_length = record.entry.plain_length();
+        let mut frame = DecodedFrame {
+            plain: self.buffers.take(plain_length.min(FRAME_MAX_BYTES)),
+            deltas,
+            buffers: Arc::clone(&self.buffers),
+        };
+        decode(&mut frame.plain, record.entry.encoding, encoded, plain_length, base)
             .map_err(|error| damaged_pack(&ObjectKey::pack(&record.pack.id), error))?;
         let is_hashed = match check {
             Some(FrameCheck::Rehash) => true,
@@ -159,9 +180,9 @@ impl FrameReader {
             None => false,
         };
         if is_hashed || record.pack.writer.class == WriterClass::IngestOnly {
-            self.check_hashes(record, &plain)?;
+            self.check_hashes(record, frame.plain())?;
         }
-        Ok(DecodedFrame { plain, deltas })
+        Ok(frame)
     }
 
     /// Returns the base of a delta to which `deltas` others led; nothing for a frame that is no delta.
@@ -186,6 +207,7 @@ impl FrameReader {
             Some(second) => Arc::new(DecodedFrame {
                 plain: [first.plain(), second.plain()].concat(),
                 deltas: first.deltas.max(second.deltas),
+                buffers: Arc::clone(&self.buffers),
             }),
         };
         // What was kept came without a look at its own bases.
@@ -233,16 +255,17 @@ thread_local! {
 }
 
 fn decode(
+    plain: &mut Vec<u8>,
     encoding: Encoding,
     encoded: &[u8],
     plain_length: usize,
     base: Option<&[u8]>,
-) -> Result<Vec<u8>, FormatError> {
+) -> Result<(), FormatError> {
     DECODER.with_borrow_mut(|kept| {
         let mut decoder = kept.take().map_or_else(FrameDecoder::new, Ok)?;
-        let plain = decoder.decode(encoding, encoded, plain_length, base);
+        let decoded = decoder.decode_into(plain, encoding, encoded, plain_length, base);
         *kept = Some(decoder);
-        plain
+        decoded
     })
 }
 

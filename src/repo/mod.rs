@@ -4,6 +4,7 @@
 //! the local index. What the operations do is left to `ops` and `vfs`.
 
 pub mod base_cache;
+mod buffers;
 mod cache;
 pub mod content;
 mod error;

@@ -162,6 +162,7 @@ impl Repository {
             store: Arc::clone(&store),
             index: Arc::clone(&index),
             ids: keys.ids().clone(),
+            buffers: Arc::default(),
             decoded: DecodedCache::new(options.cache_bytes),
             bases,
         });

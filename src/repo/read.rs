@@ -7,7 +7,7 @@ use super::frames::{DecodedFrame, damaged_chunk, weightier};
 use super::{RepoError, Repository};
 use crate::crypto::hash::ChunkKind;
 use crate::id::ChunkId;
-use crate::index::ChunkHome;
+use crate::index::{ChunkHome, FrameRef};
 use crate::store::StoreErrorKind;
 
 /// A verified chunk: a slice of a decoded frame, cheap to clone.
@@ -42,6 +42,17 @@ impl Repository {
             }
             Err(error) if self.mend(&error)? => self.chunk_from_homes(kind, id),
             other => other,
+        }
+    }
+
+    /// Decodes the frames behind the one that holds a chunk, if that was decoded lately, so that they are kept: what was
+    /// stored together is read together. Errors are left to who needs the frames.
+    pub fn decode_behind(&self, id: &ChunkId, frames: u32) {
+        let Some(home) = self.frames.decoded.home(id) else { return };
+        for number in (1..=frames).filter_map(|step| home.frame.number.checked_add(step)) {
+            if self.frames.cached_frame(FrameRef { number, ..home.frame }).is_err() {
+                return;
+            }
         }
     }
 

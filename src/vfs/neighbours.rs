@@ -11,8 +11,9 @@ use super::directory::Directory;
 use super::inodes::InodeTable;
 use super::lock;
 use super::stored::StoredEntry;
-use crate::format::content::Content;
+use crate::format::content::{Content, ContentItem};
 use crate::format::tree::EntryKind;
+use crate::id::ChunkId;
 use crate::path::Name;
 use crate::repo::content::ContentReader;
 use crate::repo::{RepoError, Repository};
@@ -23,6 +24,8 @@ const SMALL_BYTES: u64 = 256 << 10;
 const FIRST_WINDOW_BYTES: u64 = 1 << 20;
 /// Bytes that are handed over at a time while somebody goes on reading the directory.
 const LAST_WINDOW_BYTES: u64 = 8 << 20;
+/// Frames that are decoded behind those of the files that were handed over.
+const FRAMES_BEHIND: u32 = 2;
 /// Directories whose listing and reading is remembered.
 const VISITS_KEPT: usize = 16;
 /// So many directories whose files were read after they were listed make a habit.
@@ -97,6 +100,8 @@ impl Neighbours {
     fn hand_over_to(&self, pages: &dyn PageCache, handover: &Handover) -> Result<Option<Name>, RepoError> {
         let Handover { directory, after, bytes } = handover;
         let mut reached = None;
+        let mut last_chunk = None;
+        let mut buffer = Vec::new();
         let mut left = *bytes;
         let mut is_first = after.is_none();
         for entry in self.repo.entries(&directory.tree, after.as_ref()) {
@@ -110,18 +115,28 @@ impl Neighbours {
             if !std::mem::take(&mut is_first)
                 && let Some(inode) = self.known_inode(directory, &stored)
             {
-                pages.store(inode, &self.read(content, length)?);
+                let bytes = self.read(content, length, &mut buffer)?;
+                pages.store(inode, bytes);
             }
+            last_chunk = last_chunk_of(content).or(last_chunk);
             reached = Some(stored.entry.name);
+        }
+        if let Some(chunk) = last_chunk {
+            // The files of the next directory, as it seems.
+            self.repo.decode_behind(&chunk, FRAMES_BEHIND);
         }
         Ok(reached)
     }
 
-    fn read(&self, content: &Content, length: u64) -> Result<Vec<u8>, RepoError> {
-        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-        let read = ContentReader::new(content).read_at(&self.repo, 0, &mut bytes)?;
-        bytes.truncate(read);
-        Ok(bytes)
+    fn read<'a>(
+        &self,
+        content: &Content,
+        length: u64,
+        buffer: &'a mut Vec<u8>,
+    ) -> Result<&'a [u8], RepoError> {
+        buffer.resize(usize::try_from(length).unwrap_or(0), 0);
+        let read = ContentReader::new(content).read_at(&self.repo, 0, buffer)?;
+        Ok(buffer.get(..read).unwrap_or_default())
     }
 
     /// Returns the number under which the kernel knows an entry; nothing where another node has it.
@@ -138,6 +153,16 @@ fn small_content(stored: &StoredEntry) -> Option<&Content> {
     match &stored.entry.kind {
         EntryKind::File(content) if (1..=SMALL_BYTES).contains(&stored.entry.size()) => Some(content),
         _ => None,
+    }
+}
+
+fn last_chunk_of(content: &Content) -> Option<ChunkId> {
+    match content {
+        Content::Inline(items) => items.iter().rev().find_map(|item| match item {
+            ContentItem::Data(id, _) => Some(*id),
+            ContentItem::Hole(_) => None,
+        }),
+        Content::List { .. } => None,
     }
 }
 

@@ -22,6 +22,8 @@ pub struct FrameEncoder {
     context: CCtx<'static>,
     check: FrameDecoder,
     encoded: Vec<u8>,
+    /// What the result decodes to.
+    decoded: Vec<u8>,
 }
 
 impl FrameEncoder {
@@ -32,7 +34,7 @@ impl FrameEncoder {
     pub fn new(level: i32) -> Result<Self, FormatError> {
         let mut context = CCtx::try_create().ok_or_else(out_of_memory)?;
         prepare(&mut context, level)?;
-        Ok(Self { level, context, check: FrameDecoder::new()?, encoded: Vec::new() })
+        Ok(Self { level, context, check: FrameDecoder::new()?, encoded: Vec::new(), decoded: Vec::new() })
     }
 
     /// Compresses `plain` alone; it stays raw where that does not shrink it. The result has room for a seal.
@@ -48,8 +50,7 @@ impl FrameEncoder {
         if self.encoded.len() >= plain.len() {
             return Ok((Encoding::Raw, with_room(plain)));
         }
-        let decoded = self.check.decode(Encoding::Zstd, &self.encoded, plain.len(), None);
-        check_decoded(decoded, plain)?;
+        self.check(plain, None)?;
         Ok((Encoding::Zstd, with_room(&self.encoded)))
     }
 
@@ -71,8 +72,19 @@ impl FrameEncoder {
         library(context.set_parameter(CParameter::EnableLongDistanceMatching(is_long)))?;
         library(context.ref_prefix(base))?;
         library(context.compress2(&mut self.encoded, plain))?;
-        check_decoded(self.check.decode_zstd(&self.encoded, plain.len(), Some(base)), plain)?;
+        self.check(plain, Some(base))?;
         Ok(with_room(&self.encoded))
+    }
+
+    /// Decodes what was just compressed.
+    fn check(&mut self, plain: &[u8], base: Option<&[u8]>) -> Result<(), FormatError> {
+        self.decoded.clear();
+        match self.check.decode_zstd(&mut self.decoded, &self.encoded, plain.len(), base) {
+            Ok(()) if self.decoded == plain => Ok(()),
+            _ => Err(malformed(
+                "what was just compressed does not decode to the same bytes; this machine may have faulty memory",
+            )),
+        }
     }
 
     fn reserve(&mut self, plain_length: usize) {
@@ -111,41 +123,61 @@ impl FrameDecoder {
         plain_length: usize,
         base: Option<&[u8]>,
     ) -> Result<Vec<u8>, FormatError> {
+        let mut plain = Vec::new();
+        self.decode_into(&mut plain, encoding, encoded, plain_length, base)?;
+        Ok(plain)
+    }
+
+    /// Decodes as [`Self::decode`] does, into a buffer, whose content is unspecified after a failure.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn decode_into(
+        &mut self,
+        plain: &mut Vec<u8>,
+        encoding: Encoding,
+        encoded: &[u8],
+        plain_length: usize,
+        base: Option<&[u8]>,
+    ) -> Result<(), FormatError> {
+        check_plain_length(plain_length)?;
+        plain.clear();
         match (encoding, base) {
             (Encoding::Raw, None) if encoded.len() == plain_length => {
-                check_plain_length(plain_length)?;
-                Ok(encoded.to_vec())
+                plain.extend_from_slice(encoded);
+                Ok(())
             }
             (Encoding::Raw, None) => Err(malformed("its raw bytes have another length than its chunks")),
             (Encoding::Zstd, None) | (Encoding::Delta { .. }, Some(_)) => {
-                self.decode_zstd(encoded, plain_length, base)
+                self.decode_zstd(plain, encoded, plain_length, base)
             }
             (Encoding::Raw | Encoding::Zstd, Some(_)) => Err(malformed("it is no delta but a base is given")),
             (Encoding::Delta { .. }, None) => Err(malformed("it is a delta and its base is missing")),
         }
     }
 
+    /// Decodes into an empty buffer.
     fn decode_zstd(
         &mut self,
+        plain: &mut Vec<u8>,
         encoded: &[u8],
         plain_length: usize,
         base: Option<&[u8]>,
-    ) -> Result<Vec<u8>, FormatError> {
-        check_plain_length(plain_length)?;
+    ) -> Result<(), FormatError> {
         check_zstd_frame(encoded, plain_length)?;
-        let mut plain = Vec::with_capacity(plain_length);
+        plain.reserve_exact(plain_length);
         match base {
-            None => library(self.context.decompress(&mut plain, encoded))?,
+            None => library(self.context.decompress(plain, encoded))?,
             Some(base) if base.starts_with(&zstd_safe::MAGIC_DICTIONARY.to_le_bytes()) => {
                 // As a dictionary, this would be taken for more than raw content; and a context may not outlive its
                 // prefix, so that it takes one of its own.
                 let mut context = Self::new()?.context;
                 library(context.ref_prefix(base))?;
-                library(context.decompress(&mut plain, encoded))?
+                library(context.decompress(plain, encoded))?
             }
-            Some(base) => library(self.context.decompress_using_dict(&mut plain, encoded, base))?,
+            Some(base) => library(self.context.decompress_using_dict(plain, encoded, base))?,
         };
-        if plain.len() == plain_length { Ok(plain) } else { Err(malformed("it decodes to another length")) }
+        if plain.len() == plain_length { Ok(()) } else { Err(malformed("it decodes to another length")) }
     }
 }
 
@@ -219,15 +251,6 @@ fn check_zstd_frame(encoded: &[u8], plain_length: usize) -> Result<(), FormatErr
         return Err(malformed("its zstd window is too large"));
     }
     Ok(())
-}
-
-fn check_decoded(decoded: Result<Vec<u8>, FormatError>, plain: &[u8]) -> Result<(), FormatError> {
-    match decoded {
-        Ok(decoded) if decoded == plain => Ok(()),
-        _ => Err(malformed(
-            "what was just compressed does not decode to the same bytes; this machine may have faulty memory",
-        )),
-    }
 }
 
 /// Copies `encoded` to a vector that a seal can be appended to without moving it.
