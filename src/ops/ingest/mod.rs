@@ -8,6 +8,7 @@
 //! counts.
 
 mod assemble;
+mod batch;
 mod command;
 pub mod exclude;
 mod failures;

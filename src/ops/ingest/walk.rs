@@ -5,10 +5,10 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use crossbeam_channel::Sender;
 use rustix::fs::{Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::batch::BatchSender;
 use super::exclude::{ExcludedStats, Exclusion, Rules};
 use super::failures::{ReadError, VANISHED, out_of_files};
 use super::known::{self, KnownFiles};
@@ -125,7 +125,7 @@ pub(super) struct Walker<'a, P: Purpose> {
     selection: &'a Selection,
     progress: &'a dyn Progress,
     purpose: P,
-    found: Sender<Found<P::Reading>>,
+    found: BatchSender<Found<P::Reading>>,
     series: String,
     owners: OwnerNames,
     rules: Rules<'a>,
@@ -166,7 +166,7 @@ impl<'a, P: Purpose> Walker<'a, P> {
         options: &'a IngestOptions,
         progress: &'a dyn Progress,
         purpose: P,
-        found: Sender<Found<P::Reading>>,
+        found: BatchSender<Found<P::Reading>>,
     ) -> Self {
         Self {
             repo,
@@ -440,7 +440,7 @@ impl<'a, P: Purpose> Walker<'a, P> {
     }
 
     /// Tells of all names that vanished from a directory at once: who deletes a tree deletes many.
-    fn tell_vanished(&self, level: &Level<'a>) -> Result<(), Stop> {
+    fn tell_vanished(&mut self, level: &Level<'a>) -> Result<(), Stop> {
         let Some((first, count)) = &level.vanished else { return Ok(()) };
         let (directory, others) = (escape(&level.path), count.saturating_sub(1));
         let text = if others == 0 {
@@ -540,7 +540,7 @@ impl<'a, P: Purpose> Walker<'a, P> {
     }
 
     /// Goes on without something that cannot be read, unless it is the run itself that lacks something.
-    fn skip(&self, path: &[u8], error: io::Error) -> Result<(), Stop> {
+    fn skip(&mut self, path: &[u8], error: io::Error) -> Result<(), Stop> {
         if out_of_files(&error) {
             return Err(Stop::Failed(IngestError::OpenFiles { path: escape(path), source: error }));
         }
@@ -549,7 +549,7 @@ impl<'a, P: Purpose> Walker<'a, P> {
         self.send(Found::Failure(format!("cannot read {}: {why}", escape(path)), 1))
     }
 
-    fn send(&self, found: Found<P::Reading>) -> Result<(), Stop> {
+    fn send(&mut self, found: Found<P::Reading>) -> Result<(), Stop> {
         self.found.send(found).map_err(|_| Stop::Closed)
     }
 }
