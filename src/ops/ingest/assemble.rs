@@ -9,11 +9,11 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender};
 use jiff::Timestamp;
 
-use super::failures::{Failures, ReadError, VANISHED};
+use super::failures::{Failures, ReadError, Stop, VANISHED};
 use super::file::{self, FileJob, ReadFile};
 use super::metadata::{self, FileIdentity, FileStat, OwnerNames};
 use super::selection::Selection;
-use super::walk::{FileSource, Found, Purpose, Stop, Walker, series};
+use super::walk::{FileSource, Found, Purpose, Walker, series};
 use super::{IngestError, IngestOptions, Taken, batch, known, open_root};
 use crate::crypto::hash::ChunkKind;
 use crate::format::content::Content;

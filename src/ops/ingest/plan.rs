@@ -12,10 +12,10 @@ use rustix::io::Errno;
 
 use super::batch;
 use super::exclude::ExcludedStats;
-use super::failures::{Failures, ReadError};
+use super::failures::{Failures, ReadError, Stop};
 use super::metadata::{FileIdentity, FileStat};
 use super::selection::Selection;
-use super::walk::{FileSource, Found, Purpose, Stop, Walker};
+use super::walk::{FileSource, Found, Purpose, Walker};
 use super::{IngestError, IngestOptions, open_root};
 use crate::format::content::Content;
 use crate::format::tree::Xattr;
