@@ -22,7 +22,7 @@ use crate::ops::patterns::PathKind;
 use crate::path::Name;
 
 /// Threads that look ahead.
-const LOOKERS: usize = 4;
+const LOOKERS: usize = 3;
 /// How far they may be ahead of the walk, in entries.
 const ENTRIES_AHEAD: usize = 8192;
 /// A directory of more entries is left to the walk.
