@@ -25,6 +25,26 @@ impl Index {
     /// # Errors
     /// Fails if the file cannot be read or is damaged.
     pub fn homes(&self, id: &ChunkId) -> Result<Vec<ChunkHome>, IndexError> {
+        self.look_up(id, |home, _| Ok(home))
+    }
+
+    /// Returns the frames of a chunk's homes, in the order of [`Self::homes`], each with the ids of all its chunks.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be read or is damaged.
+    pub fn neighbours(&self, id: &ChunkId) -> Result<Vec<(FrameRef, Vec<ChunkId>)>, IndexError> {
+        self.look_up(id, |home, list| {
+            let ids = decode_chunks(list).map(|chunk| chunk.map(|chunk| chunk.id));
+            Ok((home.frame, ids.collect::<rusqlite::Result<_>>()?))
+        })
+    }
+
+    /// Looks for a chunk; `make` gets each home with the chunk list of its frame.
+    fn look_up<T>(
+        &self,
+        id: &ChunkId,
+        make: impl Fn(ChunkHome, &[u8]) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, IndexError> {
         self.pool.read(|connection| {
             let prefix = chunk_prefix(id);
             if self.filter.rules_out(connection, prefix)? {
@@ -38,8 +58,9 @@ impl Index {
             )?;
             for_each_row(statement.query([prefix])?, |row| {
                 let frame = frame_ref(row.get(0)?);
-                if let Some((offset, length)) = find_chunk(row.get_ref(1)?.as_blob()?, id)? {
-                    let home = ChunkHome { frame, offset, length };
+                let list = row.get_ref(1)?.as_blob()?;
+                if let Some((offset, length)) = find_chunk(list, id)? {
+                    let home = make(ChunkHome { frame, offset, length }, list)?;
                     homes.add(PackId::from_bytes(row.get(2)?), frame.number, home);
                 }
                 Ok(())

@@ -114,6 +114,13 @@ fn what_was_applied_is_found() {
         ])
     );
     assert!(index.homes(&chunk(99)).unwrap().is_empty());
+    let beside = |number| {
+        let frames = index.neighbours(&chunk(number)).unwrap();
+        frames.into_iter().map(|(_, chunks)| chunks).collect::<Vec<_>>()
+    };
+    assert_eq!(beside(1), [[1, 2, 3].map(chunk).to_vec(), [5, 1].map(chunk).to_vec()]);
+    assert_eq!(beside(4), [[4].map(chunk)]);
+    assert!(beside(99).is_empty());
 
     let (row, found) = index.pack_by_id(&object.packs[0].id).unwrap().unwrap();
     assert_eq!(found.key.expose(), object.packs[0].key.expose());

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use crossbeam_channel::{Receiver, Sender};
 use jiff::Timestamp;
 
-use super::failures::{Failures, ReadError, VANISHED};
+use super::failures::{Failures, ReadError, Stop, VANISHED};
 use super::file::{self, FileJob, ReadFile};
 use super::metadata::{self, FileIdentity, FileStat, OwnerNames};
 use super::selection::Selection;
-use super::walk::{FileSource, Found, Purpose, Stop, Walker, series};
-use super::{IngestError, IngestOptions, Taken, known, open_root};
+use super::walk::{FileSource, Found, Purpose, Walker, series};
+use super::{IngestError, IngestOptions, Taken, batch, known, open_root};
 use crate::crypto::hash::ChunkKind;
 use crate::format::content::Content;
 use crate::format::snapshot::SnapshotTotals;
@@ -52,7 +52,7 @@ pub(super) fn take_paths(
     let root_attributes = root_attributes(session, &root)?;
     std::thread::scope(|scope| {
         let (job_sender, jobs) = crossbeam_channel::bounded(FILES_AHEAD);
-        let (found_sender, found) = crossbeam_channel::bounded(ENTRIES_AHEAD);
+        let (found_sender, found) = batch::bounded(ENTRIES_AHEAD);
         for _ in 0..READERS_PER_THREAD * options.threads.max(1) {
             let jobs = jobs.clone();
             scope.spawn(move || file::run(repo, session, &jobs));
@@ -183,7 +183,7 @@ impl<'a> Assembler<'a> {
     }
 
     /// Takes everything the walker finds and returns the root directory.
-    fn run(&mut self, found: Receiver<Found<Answer>>) -> Result<TreeRef, IngestError> {
+    fn run(&mut self, found: impl Iterator<Item = Found<Answer>>) -> Result<TreeRef, IngestError> {
         for found in found {
             match found {
                 Found::Enter { name, attributes, path } => self.enter(name, attributes, path),

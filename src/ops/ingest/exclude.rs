@@ -256,6 +256,14 @@ impl<'a> Rules<'a> {
         found
     }
 
+    /// Tells whether a directory that holds something of this name may be marked by it.
+    pub(super) fn may_be_marker(&self, name: &Name) -> bool {
+        self.options.markers.iter().any(|marker| match marker {
+            Marker::CacheTag => name.as_bytes() == CACHE_TAG,
+            Marker::Named(wanted) => name == wanted,
+        })
+    }
+
     /// Tells whether directories need not be asked for markers.
     pub(super) fn have_no_markers(&self) -> bool {
         self.options.markers.is_empty()

@@ -34,6 +34,57 @@ impl From<IngestError> for ReadError {
     }
 }
 
+/// Why the walker stopped early.
+pub(super) enum Stop {
+    /// Nobody listens any more: the run failed elsewhere.
+    Closed,
+    /// The index or the session failed.
+    Failed(IngestError),
+}
+
+impl<E: Into<IngestError>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl Stop {
+    /// Returns the error of the run.
+    pub(super) fn into_error(self) -> IngestError {
+        match self {
+            Self::Failed(error) => error,
+            Self::Closed => RepoError::SessionFailed.into(),
+        }
+    }
+}
+
+/// Why a single name was not taken.
+pub(super) enum Skip {
+    Because(io::Error),
+    Stop(Stop),
+}
+
+impl From<io::Error> for Skip {
+    fn from(error: io::Error) -> Self {
+        Self::Because(error)
+    }
+}
+
+impl From<ReadError> for Skip {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::File(error) => Self::Because(error),
+            ReadError::Fatal(error) => Self::Stop(Stop::Failed(error)),
+        }
+    }
+}
+
+impl From<Stop> for Skip {
+    fn from(stop: Stop) -> Self {
+        Self::Stop(stop)
+    }
+}
+
 /// Tells whether it is the process or the system that has too many files open, so that skipping this one would
 /// only lose the next ones too.
 pub(super) fn out_of_files(error: &io::Error) -> bool {

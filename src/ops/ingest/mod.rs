@@ -7,7 +7,9 @@
 //! The session below compresses, seals and stores on threads of its own. A plan walks in the same way and only
 //! counts.
 
+mod ahead;
 mod assemble;
+mod batch;
 mod command;
 pub mod exclude;
 mod failures;

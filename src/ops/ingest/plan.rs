@@ -7,15 +7,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
 use rustix::fs::{Access, AtFlags, accessat};
 use rustix::io::Errno;
 
+use super::batch;
 use super::exclude::ExcludedStats;
-use super::failures::{Failures, ReadError};
+use super::failures::{Failures, ReadError, Stop};
 use super::metadata::{FileIdentity, FileStat};
 use super::selection::Selection;
-use super::walk::{FileSource, Found, Purpose, Stop, Walker};
+use super::walk::{FileSource, Found, Purpose, Walker};
 use super::{IngestError, IngestOptions, open_root};
 use crate::format::content::Content;
 use crate::format::tree::Xattr;
@@ -89,7 +89,7 @@ pub fn plan(
         unreadable: HashSet::new(),
     };
     let walked = std::thread::scope(|scope| {
-        let (found_sender, found) = crossbeam_channel::bounded(ENTRIES_AHEAD);
+        let (found_sender, found) = batch::bounded(ENTRIES_AHEAD);
         let walker = Walker::new(repo, &selection, options, progress, Looking, found_sender);
         let walk = scope.spawn(move || walker.run(root));
         planner.run(found);
@@ -141,7 +141,7 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    fn run(&mut self, found: Receiver<Found<io::Result<()>>>) {
+    fn run(&mut self, found: impl Iterator<Item = Found<io::Result<()>>>) {
         for found in found {
             match found {
                 Found::Enter { path, .. } => {

@@ -5,12 +5,13 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use crossbeam_channel::Sender;
 use rustix::fs::{Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::ahead::LookAhead;
+use super::batch::BatchSender;
 use super::exclude::{ExcludedStats, Exclusion, Rules};
-use super::failures::{ReadError, VANISHED, out_of_files};
+use super::failures::{ReadError, Skip, Stop, VANISHED, out_of_files};
 use super::known::{self, KnownFiles};
 use super::metadata::{self, FileIdentity, FileStat, OwnerNames};
 use super::part::Part;
@@ -68,70 +69,20 @@ pub(super) enum FileSource<R> {
     SameAsBefore,
 }
 
-/// Why the walker stopped early.
-pub(super) enum Stop {
-    /// Nobody listens any more: the run failed elsewhere.
-    Closed,
-    /// The index or the session failed.
-    Failed(IngestError),
-}
-
-impl<E: Into<IngestError>> From<E> for Stop {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-impl Stop {
-    /// Returns the error of the run.
-    pub(super) fn into_error(self) -> IngestError {
-        match self {
-            Self::Failed(error) => error,
-            Self::Closed => RepoError::SessionFailed.into(),
-        }
-    }
-}
-
-/// Why a single name was not taken.
-enum Skip {
-    Because(io::Error),
-    Stop(Stop),
-}
-
-impl From<io::Error> for Skip {
-    fn from(error: io::Error) -> Self {
-        Self::Because(error)
-    }
-}
-
-impl From<ReadError> for Skip {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::File(error) => Self::Because(error),
-            ReadError::Fatal(error) => Self::Stop(Stop::Failed(error)),
-        }
-    }
-}
-
-impl From<Stop> for Skip {
-    fn from(stop: Stop) -> Self {
-        Self::Stop(stop)
-    }
-}
-
 /// Walks a selection.
 pub(super) struct Walker<'a, P: Purpose> {
     repo: &'a Repository,
     selection: &'a Selection,
     progress: &'a dyn Progress,
     purpose: P,
-    found: Sender<Found<P::Reading>>,
+    found: BatchSender<Found<P::Reading>>,
     series: String,
     owners: OwnerNames,
     rules: Rules<'a>,
     excluded: ExcludedStats,
     /// Files with several names that were seen already, and how many of the names are still to come.
     linked: HashMap<FileIdentity, u32>,
+    ahead: Arc<LookAhead<'a>>,
 }
 
 /// A directory that is being walked.
@@ -166,7 +117,7 @@ impl<'a, P: Purpose> Walker<'a, P> {
         options: &'a IngestOptions,
         progress: &'a dyn Progress,
         purpose: P,
-        found: Sender<Found<P::Reading>>,
+        found: BatchSender<Found<P::Reading>>,
     ) -> Self {
         Self {
             repo,
@@ -179,11 +130,17 @@ impl<'a, P: Purpose> Walker<'a, P> {
             rules: Rules::new(&options.exclude, options.list_mounts),
             excluded: ExcludedStats::default(),
             linked: HashMap::new(),
+            ahead: Arc::new(LookAhead::new(selection, &options.exclude)),
         }
     }
 
     /// Walks everything below an open `/`; returns what was left out.
-    pub(super) fn run(mut self, root: OwnedFd) -> Result<ExcludedStats, Stop> {
+    pub(super) fn run(self, root: OwnedFd) -> Result<ExcludedStats, Stop> {
+        let ahead = Arc::clone(&self.ahead);
+        ahead.during(|| self.walk(root))
+    }
+
+    fn walk(mut self, root: OwnedFd) -> Result<ExcludedStats, Stop> {
         for failure in self.selection.unreachable() {
             self.send(Found::Failure(failure.clone(), 1))?;
         }
@@ -420,6 +377,7 @@ impl<'a, P: Purpose> Walker<'a, P> {
         self.progress.event(ProgressEvent::Working(&path));
         let mut names = Vec::new();
         if !part.is_towards() {
+            self.ahead.entered(&directory, &path, device);
             let failure = read_names(&directory, &mut names);
             if let Some(error) = failure {
                 self.skip(&path, error)?;
@@ -440,7 +398,7 @@ impl<'a, P: Purpose> Walker<'a, P> {
     }
 
     /// Tells of all names that vanished from a directory at once: who deletes a tree deletes many.
-    fn tell_vanished(&self, level: &Level<'a>) -> Result<(), Stop> {
+    fn tell_vanished(&mut self, level: &Level<'a>) -> Result<(), Stop> {
         let Some((first, count)) = &level.vanished else { return Ok(()) };
         let (directory, others) = (escape(&level.path), count.saturating_sub(1));
         let text = if others == 0 {
@@ -540,7 +498,7 @@ impl<'a, P: Purpose> Walker<'a, P> {
     }
 
     /// Goes on without something that cannot be read, unless it is the run itself that lacks something.
-    fn skip(&self, path: &[u8], error: io::Error) -> Result<(), Stop> {
+    fn skip(&mut self, path: &[u8], error: io::Error) -> Result<(), Stop> {
         if out_of_files(&error) {
             return Err(Stop::Failed(IngestError::OpenFiles { path: escape(path), source: error }));
         }
@@ -549,7 +507,7 @@ impl<'a, P: Purpose> Walker<'a, P> {
         self.send(Found::Failure(format!("cannot read {}: {why}", escape(path)), 1))
     }
 
-    fn send(&self, found: Found<P::Reading>) -> Result<(), Stop> {
+    fn send(&mut self, found: Found<P::Reading>) -> Result<(), Stop> {
         self.found.send(found).map_err(|_| Stop::Closed)
     }
 }

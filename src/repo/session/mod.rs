@@ -12,6 +12,7 @@ mod grouper;
 mod packer;
 mod trail;
 mod upload;
+mod usable;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,6 +36,7 @@ use crate::store::{Creation, ObjectStore, Payload};
 use bases::Lineage;
 use grouper::{FrameJob, Grouper, Sharing};
 use trail::Trail;
+use usable::UsableChunks;
 
 /// Plain bytes that a frame of small chunks aims at.
 pub const FRAME_TARGET_BYTES: usize = 256 << 10;
@@ -173,6 +175,8 @@ pub struct SessionWriter {
     state: Mutex<State>,
     /// Chunks whose only homes turned out to be damaged: they are stored again.
     distrusted: Mutex<HashSet<ChunkId>>,
+    /// Chunks of frames that were found usable. None stops to be while the session's mark lies in the store.
+    usable: Mutex<UsableChunks>,
     threads: Vec<JoinHandle<()>>,
     /// Taken when the session ends.
     uploader: Option<JoinHandle<Option<Uploaded>>>,
@@ -271,6 +275,7 @@ impl SessionWriter {
             started,
             state,
             distrusted: Mutex::default(),
+            usable: Mutex::default(),
             threads,
             uploader,
         })
@@ -293,8 +298,12 @@ impl SessionWriter {
         if lock(&self.distrusted).contains(id) {
             return Ok(false);
         }
-        for home in self.shared.index.homes(id)? {
-            if self.shared.is_trusted(home.frame.pack)? {
+        if lock(&self.usable).contains(id) {
+            return Ok(true);
+        }
+        for (frame, chunks) in self.shared.index.neighbours(id)? {
+            if self.shared.is_trusted(frame.pack)? {
+                lock(&self.usable).add(&chunks);
                 return Ok(true);
             }
         }

@@ -5,9 +5,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::*;
-use crate::format::frame::FRAME_MAX_BYTES;
+use crate::crypto::seal::SealKey;
+use crate::format::frame::{Encoding, FRAME_MAX_BYTES, FrameEntry};
+use crate::format::header::{HeaderHash, ObjectKind};
+use crate::format::index_object::{IndexObject, IndexedPack};
+use crate::format::pack::Directory;
 use crate::format::snapshot::{Completeness, Mark, MarkState, SnapshotTotals};
 use crate::format::tree::{Attributes, TreeBuilder};
+use crate::id::WriterId;
 use crate::repo::testing::TestStore;
 use crate::store::StoreErrorKind;
 use crate::store::fault::{Fault, FaultStore, Operation};
@@ -232,6 +237,54 @@ fn a_chunk_that_cannot_be_read_is_stored_again() {
     assert_eq!(second.add(ChunkKind::List, b"a node").unwrap(), id);
     assert!(second.contains(&id).unwrap());
     assert_eq!(second.abandon().unwrap().new_chunks, 1);
+}
+
+/// An index that was emptied shows what is answered without it.
+#[test]
+fn what_lies_beside_a_usable_chunk_is_usable_without_another_look() {
+    let test = TestStore::new();
+    let repo = test.open();
+    let first = SessionWriter::open(&repo, SessionOptions::new("test")).unwrap();
+    let ids = [b"one", b"two", b"six"].map(|plain| first.add(ChunkKind::Data, plain).unwrap());
+    let elsewhere = first.add(ChunkKind::List, b"a frame of its own").unwrap();
+    first.abandon().unwrap();
+    let second = SessionWriter::open(&repo, SessionOptions::new("test")).unwrap();
+    assert!(second.contains(&ids[0]).unwrap());
+    second.distrust(ids[2]);
+    repo.index().reset().unwrap();
+    assert!(second.contains(&ids[0]).unwrap() && second.contains(&ids[1]).unwrap());
+    assert!(!second.contains(&ids[2]).unwrap(), "it turned out to be damaged");
+    assert!(!second.contains(&elsewhere).unwrap());
+    second.abandon().unwrap();
+}
+
+#[test]
+fn what_lies_in_the_pack_of_an_ingest_only_writer_is_not_relied_on() {
+    let test = TestStore::new();
+    let repo = test.open();
+    let session = SessionWriter::open(&repo, SessionOptions::new("test")).unwrap();
+    let ids = [1, 2].map(|byte| ChunkId::from_bytes([byte; 32]));
+    let chunks = ids.map(|id| FrameChunk { kind: ChunkKind::Data, id, length: 5 });
+    let frame =
+        FrameEntry { stored_length: 30, encoding: Encoding::Raw, features: None, chunks: chunks.to_vec() };
+    let pack = |number, class| IndexedPack {
+        id: PackId::from_bytes([number; 32]),
+        kind: ObjectKind::DataPack,
+        bytes: 1000,
+        writer: Writer { class, host: "edge1".to_owned(), id: WriterId::from_bytes([number; 16]) },
+        header_hash: HeaderHash([0; 32]),
+        header_bytes: 100,
+        key: SealKey::from_bytes(&[0; 32]),
+        directory: Directory { frames: vec![frame.clone()] },
+    };
+    for (number, class, usable) in [(1, WriterClass::IngestOnly, false), (2, WriterClass::Full, true)] {
+        let object = IndexObject { supersedes: Vec::new(), packs: vec![pack(number, class)] };
+        repo.index().apply(&format!("index/{number}"), &object).unwrap();
+        for id in &ids {
+            assert_eq!(session.contains(id).unwrap(), usable, "{class:?}");
+        }
+    }
+    session.abandon().unwrap();
 }
 
 #[test]
