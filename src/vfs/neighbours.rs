@@ -295,9 +295,12 @@ mod tests {
         }
     }
 
+    /// A file by its inode, and its bytes.
+    type Handed = (u64, Vec<u8>);
+
     /// Keeps what it is given.
     #[derive(Clone, Default)]
-    struct Pages(Arc<Mutex<Vec<(u64, Vec<u8>)>>>);
+    struct Pages(Arc<Mutex<Vec<Handed>>>);
 
     impl PageCache for Pages {
         fn store(&self, inode: u64, bytes: &[u8]) {
