@@ -96,6 +96,11 @@ impl Neighbours {
         lock(&self.habits).note_handed_over(handover.directory.inode, reached);
     }
 
+    /// Takes note that files will not be handed over now, so that they are at the next occasion.
+    pub(super) fn drop_handover(&self, handover: &Handover) {
+        lock(&self.habits).note_handed_over(handover.directory.inode, None);
+    }
+
     /// Returns the last name.
     fn hand_over_to(&self, pages: &dyn PageCache, handover: &Handover) -> Result<Option<Name>, RepoError> {
         let Handover { directory, after, bytes } = handover;

@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::file::ReadFile;
 use super::neighbours::{Handover, Neighbours};
@@ -138,7 +138,10 @@ impl Prefetcher {
     /// Has small files handed over. Returns at once.
     pub(super) fn hand_over(&self, neighbours: &Arc<Neighbours>, handover: Handover) {
         let Some(jobs) = &self.jobs else { return };
-        let _ = jobs.try_send(Job::HandOver(Arc::clone(neighbours), handover));
+        let refused = jobs.try_send(Job::HandOver(Arc::clone(neighbours), handover)).err();
+        if let Some(Job::HandOver(neighbours, handover)) = refused.map(TrySendError::into_inner) {
+            neighbours.drop_handover(&handover);
+        }
     }
 }
 
