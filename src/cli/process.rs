@@ -13,7 +13,7 @@ use signal_hook::flag;
 const OPEN_FILES: u64 = 1 << 20;
 
 /// Allows this process as many open files as its user may have. The usual limit of 1,024 is meant for programs that
-/// wait with `select`; a walk keeps a descriptor for every level of a tree, and a mount one for every open file.
+/// wait with `select`; a walk keeps a descriptor for every level of a tree.
 pub(super) fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     let allowed = limit.maximum.unwrap_or(OPEN_FILES).min(OPEN_FILES);

@@ -154,7 +154,9 @@ pub fn mount(vfs: Arc<Vfs>, mountpoint: &Path, options: &MountOptions) -> Result
     let (serving, ended) = bounded(0);
     let adapter = Adapter::new(Arc::clone(&vfs), access_lists(options), serving);
     let session = Session::new(adapter, &mountpoint, &config(options)).map_err(failed("mount at"))?;
-    vfs.attach(Box::new(KernelPages(session.notifier())));
+    if clears_what_lies_behind_the_end() {
+        vfs.attach(Box::new(KernelPages(session.notifier())));
+    }
     let session = ManuallyDrop::new(session.spawn().map_err(failed("serve"))?);
     let device = mountinfo::Device::of(&mountpoint).map_err(|source| {
         // Nothing that this process says later would be heard if the mount stayed: it would be a dead one.
@@ -208,6 +210,19 @@ fn detach(mountpoint: &Path, device: mountinfo::Device, ended: &Receiver<()>) ->
     // Who still has files open keeps the threads alive: the end of the process is theirs, too.
     let _ = ended.recv_timeout(END_PATIENCE);
     Ok(())
+}
+
+/// Tells whether this kernel clears the rest of the last page of a file that it is handed. Older ones would show whoever
+/// maps the file what lay there before (CVE-2024-44947).
+fn clears_what_lies_behind_the_end() -> bool {
+    let system = rustix::system::uname();
+    kernel_version(&system.release().to_string_lossy()) >= Some((6, 11))
+}
+
+/// Reads the first two numbers of a kernel's release.
+fn kernel_version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 /// The page cache of the kernel, for one mount.
@@ -292,6 +307,14 @@ mod tests {
         let config = config(&options());
         assert!(config.mount_options.contains(&MountOption::FSName("/srv/backup%2Callow_other".to_owned())));
         assert_eq!(fsname("a\\b\nc"), "a%5Cb?c");
+    }
+
+    #[test]
+    fn releases_of_kernels_are_compared_by_their_numbers() {
+        assert_eq!(kernel_version("6.1.0-25-amd64"), Some((6, 1)));
+        assert_eq!(kernel_version("6.18.44-fc-v595"), Some((6, 18)));
+        assert_eq!(kernel_version("7.0-rc1"), Some((7, 0)));
+        assert_eq!(kernel_version("unknown"), None);
     }
 
     #[test]

@@ -3,16 +3,17 @@
 //! Frames of a few hundred kilobytes come and go in several threads. If each had memory of its own from the system, the
 //! gaps that they leave would take as much as the frames that are kept.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Buffers that wait for the next frame; more go back to the system.
-const IDLE_MAX: usize = 32;
+/// What the buffers that wait for the next frame may take; more goes back to the system.
+const IDLE_MAX_BYTES: usize = 8 << 20;
 /// Capacities are multiples of this, so that a buffer fits frames of about its size.
 const STEP_BYTES: usize = 32 << 10;
 
-/// Buffers that nobody uses at present.
+/// Buffers that nobody uses at present, the newest at the end.
 #[derive(Default)]
-pub(super) struct Buffers(Mutex<Vec<Vec<u8>>>);
+pub(super) struct Buffers(Mutex<VecDeque<Vec<u8>>>);
 
 impl Buffers {
     /// Returns an empty buffer that `bytes` fit in, and that is not much larger.
@@ -20,22 +21,20 @@ impl Buffers {
         let capacity = bytes.next_multiple_of(STEP_BYTES);
         let mut idle = self.lock();
         let fitting = idle.iter().rposition(|buffer| (capacity..=2 * capacity).contains(&buffer.capacity()));
-        match fitting {
-            Some(at) => idle.swap_remove(at),
-            None => Vec::with_capacity(capacity),
-        }
+        fitting.and_then(|at| idle.remove(at)).unwrap_or_else(|| Vec::with_capacity(capacity))
     }
 
     /// Takes back a buffer.
     pub(super) fn give(&self, mut buffer: Vec<u8>) {
         buffer.clear();
         let mut idle = self.lock();
-        if idle.len() < IDLE_MAX && buffer.capacity() > 0 {
-            idle.push(buffer);
+        idle.push_back(buffer);
+        while idle.iter().map(Vec::capacity).sum::<usize>() > IDLE_MAX_BYTES {
+            idle.pop_front();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Vec<u8>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -62,8 +61,10 @@ mod tests {
     #[test]
     fn idle_buffers_are_few() {
         let buffers = Buffers::default();
-        (0..2 * IDLE_MAX).for_each(|_| buffers.give(Vec::with_capacity(1 << 16)));
-        buffers.give(Vec::new());
-        assert_eq!(buffers.lock().len(), IDLE_MAX);
+        for megabytes in [1, 2, 4, 3] {
+            buffers.give(Vec::with_capacity(megabytes << 20));
+        }
+        let kept: Vec<_> = buffers.lock().iter().map(|buffer| buffer.capacity() >> 20).collect();
+        assert_eq!(kept, [4, 3], "the oldest ones went");
     }
 }

@@ -20,13 +20,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Lists that are kept for who is still reading them.
 const PAST_GENERATIONS: usize = 8;
 
-/// Counts the lists that were shown, from 0.
+/// Counts the lists that were shown.
 pub(super) type Generation = u64;
 
 /// The views over all snapshots, and sums for `statfs`.
 #[derive(Debug, Clone)]
 pub(super) struct Views {
-    /// Set when they are shown.
     pub(super) generation: Generation,
     pub(super) root: Arc<ViewDirectory>,
     pub(super) statistics: Statistics,
@@ -110,8 +109,7 @@ impl Listing {
 
 impl State {
     fn show(&mut self, views: Views) {
-        let generation = self.views.generation + 1;
-        let shown = std::mem::replace(&mut self.views, Views { generation, ..views });
+        let shown = std::mem::replace(&mut self.views, views);
         self.past.truncate(PAST_GENERATIONS - 1);
         self.past.push_front(shown);
     }
@@ -160,10 +158,10 @@ mod tests {
 
     #[test]
     fn a_list_that_was_shown_is_kept_for_who_is_still_reading_it() {
-        let mut files = 1;
+        let mut generation = 0;
         let listing = outdated(Box::new(move || {
-            files += 1;
-            Ok(Some(views(files)))
+            generation += 1;
+            Ok(Some(Views { generation, ..views(generation + 1) }))
         }));
         let files_of = |generation| listing.past(generation).map(|views| views.statistics.files);
         for generation in 1..=PAST_GENERATIONS as u64 {

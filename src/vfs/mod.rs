@@ -83,7 +83,7 @@ pub struct VfsOptions {
 /// How long an answer holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lifetime {
-    /// About a second: views follow the list of snapshots.
+    /// Less than a second: views follow the list of snapshots.
     Brief,
     /// For ever: what is inside a snapshot never changes.
     Unlimited,

@@ -84,6 +84,10 @@ impl Neighbours {
     pub(super) fn note_read(&self, directory: &Arc<Directory>, stored: &StoredEntry) -> Option<Handover> {
         self.pages.get()?;
         small_content(stored)?;
+        if stored.entry.link.is_some() {
+            // It may have been looked up under another name, elsewhere.
+            return None;
+        }
         let name = &stored.entry.name;
         let bytes = lock(&self.habits).note_read(directory.inode, name)?;
         Some(Handover { directory: Arc::clone(directory), after: Some(name.clone()), bytes })
@@ -119,8 +123,8 @@ impl Neighbours {
             left -= length;
             if !std::mem::take(&mut is_first)
                 && let Some(inode) = self.known_inode(directory, &stored)
+                && let Ok(bytes) = self.read(content, length, &mut buffer)
             {
-                let bytes = self.read(content, length, &mut buffer)?;
                 pages.store(inode, bytes);
             }
             last_chunk = last_chunk_of(content).or(last_chunk);

@@ -14,6 +14,7 @@ use crate::format::snapshot::{Marks, SnapshotTotals};
 use crate::format::tree::{Attributes, EntryKind, Time};
 use crate::id::SnapshotId;
 use crate::path::Name;
+use crate::repo::snapshots::Snapshot;
 use crate::repo::{RepoError, Repository};
 
 /// A node with its metadata.
@@ -200,18 +201,31 @@ fn view_label(path: &[Name]) -> String {
 
 /// Lists the snapshots, and starts to follow the list.
 pub(super) fn follow_snapshots(repo: &Arc<Repository>) -> Result<Listing, RepoError> {
-    let mut seen = Vec::new();
-    let views = load_views(repo, &mut seen)?.unwrap_or_else(empty_views);
+    let mut seen = Seen::default();
+    let views = load_views(repo, &mut seen)?.unwrap_or_else(|| seen.views(&[], Statistics::default()));
     let repo = Arc::clone(repo);
     let load = move || load_views(&repo, &mut seen);
     Listing::start(views, Box::new(load)).map_err(|source| thread_error("listing snapshots", source))
 }
 
+/// The list that was arranged last.
+#[derive(Default)]
+struct Seen {
+    snapshots: Vec<(SnapshotId, Marks)>,
+    generation: Generation,
+}
+
+impl Seen {
+    fn views(&self, snapshots: &[Snapshot], statistics: Statistics) -> Views {
+        Views { generation: self.generation, root: arrange(snapshots, self.generation), statistics }
+    }
+}
+
 /// Arranges the snapshots that the store lists, unless they are those that were `seen` last.
-fn load_views(repo: &Repository, seen: &mut Vec<(SnapshotId, Marks)>) -> Result<Option<Views>, RepoError> {
+fn load_views(repo: &Repository, seen: &mut Seen) -> Result<Option<Views>, RepoError> {
     let snapshots = repo.snapshots()?;
     let listed: Vec<_> = snapshots.iter().map(|s| (s.manifest.id, s.marks)).collect();
-    if listed == *seen {
+    if listed == seen.snapshots {
         return Ok(None);
     }
     // Only now: what a snapshot needs was named by index objects before it was listed.
@@ -219,13 +233,8 @@ fn load_views(repo: &Repository, seen: &mut Vec<(SnapshotId, Marks)>) -> Result<
     let mut bytes = 0;
     repo.index().packs(&mut |_, pack| bytes += pack.bytes)?;
     let files = snapshots.iter().map(|s| count_nodes(&s.manifest.totals)).sum();
-    let views = Views { generation: 0, root: arrange(&snapshots), statistics: Statistics { bytes, files } };
-    *seen = listed;
-    Ok(Some(views))
-}
-
-fn empty_views() -> Views {
-    Views { generation: 0, root: arrange(&[]), statistics: Statistics::default() }
+    *seen = Seen { snapshots: listed, generation: seen.generation + 1 };
+    Ok(Some(seen.views(&snapshots, Statistics { bytes, files })))
 }
 
 /// Returns the files, directories and others of a snapshot.
@@ -248,7 +257,7 @@ mod tests {
     fn the_views_follow_what_is_accepted() {
         let sandbox = Sandbox::new();
         let id = sandbox.commit_as(Completeness::Suspicious, "db", directory([])).id;
-        let mut seen = Vec::new();
+        let mut seen = Seen::default();
         let mut has_latest = || {
             let views = load_views(&sandbox.repo, &mut seen).unwrap();
             views.map(|views| views.root.nodes().contains_key(&Name::new(b"latest").unwrap()))

@@ -4,6 +4,7 @@
 //! decoded into the cache of frames, where the kernel's next requests find it.
 
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -104,7 +105,7 @@ enum Job {
     HandOver(Arc<Neighbours>, Handover),
 }
 
-/// The threads that read ahead, for all open files. They end when this is dropped.
+/// The threads that read ahead, for all files. They end when this is dropped.
 pub(super) struct Prefetcher {
     jobs: Option<Sender<Job>>,
 }
@@ -147,9 +148,12 @@ impl Prefetcher {
 
 fn work(repo: &Repository, jobs: &Receiver<Job>) {
     for job in jobs {
-        match job {
+        let run = || match job {
             Job::Decode(file, range) => file.touch(repo, range),
             Job::HandOver(neighbours, handover) => neighbours.hand_over(&handover),
+        };
+        if catch_unwind(AssertUnwindSafe(run)).is_err() {
+            tracing::error!("reading ahead failed because of a bug");
         }
     }
 }

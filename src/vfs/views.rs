@@ -6,11 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::listing::Generation;
 use crate::format::snapshot::Manifest;
 use crate::format::tree::Time;
 use crate::path::Name;
 use crate::repo::snapshots::Snapshot;
 
+/// Nanoseconds of a second.
+const NANOSECONDS: u64 = 1_000_000_000;
 /// The view that holds the snapshots themselves.
 const SNAPSHOTS: &str = "snapshots";
 
@@ -29,7 +32,7 @@ pub(super) enum ViewNode {
 #[derive(Debug, Default)]
 pub(super) struct ViewDirectory {
     nodes: BTreeMap<Name, ViewNode>,
-    /// The time of the newest snapshot that it shows, in whole seconds. The nanoseconds tell its lists apart: the
+    /// The time of the newest snapshot that it shows, in whole seconds. The nanoseconds are those of the generation: the
     /// kernel keeps a list for as long as the time of the directory is the same.
     time: Time,
 }
@@ -52,8 +55,8 @@ impl ViewDirectory {
     }
 }
 
-/// Arranges `snapshots` (oldest first) as the directories of a mount.
-pub(super) fn arrange(snapshots: &[Snapshot]) -> Arc<ViewDirectory> {
+/// Arranges `snapshots` (oldest first) as the directories of a mount. Those of two generations have different times.
+pub(super) fn arrange(snapshots: &[Snapshot], generation: Generation) -> Arc<ViewDirectory> {
     let clashing = clashing_sources(snapshots);
     let mut root = Draft::default();
     for view in [SNAPSHOTS, "sources", "hosts", "tags"] {
@@ -84,8 +87,9 @@ pub(super) fn arrange(snapshots: &[Snapshot]) -> Arc<ViewDirectory> {
     if let Some(latest) = latest.filter(|_| single_series(snapshots)) {
         root.insert(component("latest"), latest);
     }
-    let newest = snapshots.iter().map(|snapshot| snapshot_time(&snapshot.manifest)).max();
-    Arc::new(root.finish(newest.unwrap_or_default()))
+    let newest = snapshots.iter().map(|snapshot| snapshot_time(&snapshot.manifest)).max().unwrap_or_default();
+    let nanoseconds = u32::try_from(generation % NANOSECONDS).unwrap_or_default();
+    Arc::new(root.finish(Time { nanoseconds, ..newest }))
 }
 
 /// Returns the name of the view that holds the snapshots themselves.
@@ -110,15 +114,15 @@ impl Draft {
     }
 
     /// A directory hides a link of the same name: what lies below it would be out of reach otherwise.
-    /// An empty view shows the time of the `newest` snapshot: it was listed then and was empty.
+    /// An empty view shows the time of the `newest` snapshot: it was listed then and was empty. All views share its
+    /// nanoseconds.
     fn finish(self, newest: Time) -> ViewDirectory {
         let mut nodes = self.nodes;
         for (name, draft) in self.directories {
             nodes.insert(name, ViewNode::Directory(Arc::new(draft.finish(newest))));
         }
-        let newest = nodes.values().map(node_time).max().unwrap_or(newest);
-        let time = Time { nanoseconds: fingerprint(&nodes), ..newest };
-        ViewDirectory { nodes, time }
+        let shown = nodes.values().map(node_time).max().unwrap_or(newest);
+        ViewDirectory { nodes, time: Time { nanoseconds: newest.nanoseconds, ..shown } }
     }
 }
 
@@ -189,21 +193,6 @@ fn node_time(node: &ViewNode) -> Time {
     }
 }
 
-/// Returns a number of nanoseconds that differs for lists that differ.
-fn fingerprint(nodes: &BTreeMap<Name, ViewNode>) -> u32 {
-    let mut hasher = blake3::Hasher::new();
-    for (name, node) in nodes {
-        let target = match node {
-            ViewNode::Link { target, .. } => target,
-            ViewNode::Directory(_) | ViewNode::Snapshot(_) => &[][..],
-        };
-        // Neither holds a zero byte.
-        hasher.update(name.as_bytes()).update(&[0]).update(target).update(&[0]);
-    }
-    let [a, b, c, d, ..] = *hasher.finalize().as_bytes();
-    u32::from_le_bytes([a, b, c, d]) % 1_000_000_000
-}
-
 /// Returns `text` as a name: hosts and tags may hold what no file name can.
 fn component(text: &str) -> Name {
     let replaced: String =
@@ -246,14 +235,14 @@ mod tests {
 
     #[test]
     fn an_empty_store_shows_empty_views() {
-        assert_eq!(paths(&arrange(&[])), ["hosts/", "snapshots/", "sources/", "tags/"]);
+        assert_eq!(paths(&arrange(&[], 0)), ["hosts/", "snapshots/", "sources/", "tags/"]);
     }
 
     #[test]
     fn a_single_series_has_a_latest_at_the_root() {
         let mut tagged = snapshot(2, "h", "etc");
         tagged.manifest.tags = vec!["before/upgrade".to_owned()];
-        let root = arrange(&[snapshot(1, "h", "etc"), tagged]);
+        let root = arrange(&[snapshot(1, "h", "etc"), tagged], 0);
         let (old, new) = ("2026-11-01T05-31-06Z-01234567", "2026-11-02T05-31-06Z-02234567");
         assert_eq!(
             paths(&root),
@@ -285,7 +274,7 @@ mod tests {
     #[test]
     fn a_source_of_two_hosts_stands_below_each() {
         let listed =
-            paths(&arrange(&[snapshot(1, "a", "etc"), snapshot(2, "b", "etc"), snapshot(3, "b", "db")]));
+            paths(&arrange(&[snapshot(1, "a", "etc"), snapshot(2, "b", "etc"), snapshot(3, "b", "db")], 0));
         let sources: Vec<_> =
             listed.iter().filter(|path| path.starts_with("sources/") && path.ends_with('/')).collect();
         assert_eq!(
@@ -300,7 +289,7 @@ mod tests {
         let mut suspicious = snapshot(2, "h", "db");
         suspicious.manifest.completeness = Completeness::Suspicious;
         let latest = |snapshots: &[Snapshot]| {
-            let found = paths(&arrange(snapshots));
+            let found = paths(&arrange(snapshots, 0));
             found.iter().find(|path| path.starts_with("latest")).cloned()
         };
         let good = snapshot(1, "h", "db");
@@ -318,7 +307,7 @@ mod tests {
         let first = snapshot(1, "h", "db");
         let mut second = first.clone();
         second.manifest.id = "20261101T053106Z-0123456789abcdef0123456789abcdee".parse().unwrap();
-        let shown = paths(&arrange(&[first, second]));
+        let shown = paths(&arrange(&[first, second], 0));
         assert_eq!(shown.iter().filter(|path| path.starts_with("snapshots/2026")).count(), 2);
     }
 

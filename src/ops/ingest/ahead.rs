@@ -277,8 +277,11 @@ impl State {
     /// Takes note that so many entries of a directory were looked at.
     fn add(&mut self, place: Place, entries: usize) {
         if place > self.position {
+            // A directory without entries costs a look, too.
+            let entries = entries + 1;
             self.entries_ahead += entries;
-            self.looked_at.insert(place, entries);
+            // The walk may have had it looked at from within meanwhile.
+            self.entries_ahead -= self.looked_at.insert(place, entries).unwrap_or(0);
         }
     }
 
