@@ -61,7 +61,7 @@ pub(super) struct Adapter {
 }
 
 impl Adapter {
-    /// `serving` is dropped when the mount has ended.
+    /// Returns an adapter to `vfs`. It drops `serving` when the mount has ended.
     pub(super) fn new(vfs: Arc<Vfs>, lists: AccessLists, serving: Sender<()>) -> Self {
         Self { vfs, lists, opens_files: false, opens_directories: false, _serving: serving }
     }

@@ -30,7 +30,7 @@ const FRAMES_BEHIND: u32 = 2;
 const VISITS_KEPT: usize = 16;
 /// So many directories whose files were read after they were listed make a habit.
 const HABIT: u32 = 2;
-/// So many directories that were only listed end one.
+/// More than this is not counted, so that a few directories which are only listed end a habit.
 const FIRM_HABIT: u32 = 4;
 
 /// The kernel's cache of what files hold.

@@ -242,7 +242,7 @@ mod tests {
     fn a_single_series_has_a_latest_at_the_root() {
         let mut tagged = snapshot(2, "h", "etc");
         tagged.manifest.tags = vec!["before/upgrade".to_owned()];
-        let root = arrange(&[snapshot(1, "h", "etc"), tagged], 0);
+        let root = arrange(&[snapshot(1, "h", "etc"), tagged], 7);
         let (old, new) = ("2026-11-01T05-31-06Z-01234567", "2026-11-02T05-31-06Z-02234567");
         assert_eq!(
             paths(&root),
@@ -268,7 +268,8 @@ mod tests {
                 format!("tags/before_upgrade/latest -> ../../snapshots/{new}"),
             ]
         );
-        assert_eq!(root.time().seconds, snapshot_time(&snapshot(2, "h", "etc").manifest).seconds);
+        let newest = snapshot_time(&snapshot(2, "h", "etc").manifest);
+        assert_eq!(root.time(), Time { nanoseconds: 7, ..newest });
     }
 
     #[test]
