@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layer of every module. A module may use those of lower layers.
-const LAYERS: [(&str, u8); 16] = [
+const LAYERS: [(&str, u8); 17] = [
     ("crypto", 0),
     ("id", 0),
     ("path", 0),
     ("progress", 0),
+    ("recent", 0),
     ("chunker", 1),
     ("dump", 1),
     ("format", 1),

@@ -12,6 +12,7 @@ pub mod crypto;
 pub mod id;
 pub mod path;
 pub mod progress;
+pub mod recent;
 // Layer 1: the bytes of the store, where they lie, and what dumps look like.
 pub mod chunker;
 pub mod dump;

@@ -1,22 +1,23 @@
 //! What was decoded lately: frames, the places of their chunks, and pages of directories.
 //!
-//! All caches are bounded and scan-resistant, and frames are decoded once for many waiters.
+//! Frames are decoded once for many waiters.
 
 use std::sync::Arc;
 
-use quick_cache::Weighter;
 use quick_cache::sync::Cache;
+use quick_cache::{UnitWeighter, Weighter};
 
 use super::RepoError;
 use super::frames::DecodedFrame;
 use crate::format::tree::Page;
 use crate::id::ChunkId;
 use crate::index::{ChunkHome, FrameRef};
+use crate::recent;
 
 /// Frames of this size are expected; only the number of slots follows from it.
 const EXPECTED_FRAME_BYTES: u64 = 256 << 10;
 /// Places of chunks are kept for this many of them; the neighbours of a small file are wanted next.
-const HOMES: usize = 64 << 10;
+const HOMES: u64 = 64 << 10;
 /// Entries of decoded pages that are kept together.
 const PAGE_ENTRIES: u64 = 32 << 10;
 /// Entries that a page is expected to have; only the number of slots follows from it.
@@ -54,12 +55,10 @@ pub(super) struct DecodedCache {
 impl DecodedCache {
     /// Makes an empty cache whose frames take at most `bytes`.
     pub(super) fn new(bytes: u64) -> Self {
-        let slots = usize::try_from(bytes / EXPECTED_FRAME_BYTES).unwrap_or(usize::MAX).max(16);
-        let page_slots = usize::try_from(PAGE_ENTRIES / EXPECTED_PAGE_ENTRIES).unwrap_or(usize::MAX);
         Self {
-            frames: Cache::with_weighter(slots, bytes, ByBytes),
-            homes: Cache::new(HOMES),
-            pages: Cache::with_weighter(page_slots, PAGE_ENTRIES, ByEntries),
+            frames: recent::cache(bytes, EXPECTED_FRAME_BYTES, ByBytes),
+            homes: recent::cache(HOMES, 1, UnitWeighter),
+            pages: recent::cache(PAGE_ENTRIES, EXPECTED_PAGE_ENTRIES, ByEntries),
         }
     }
 

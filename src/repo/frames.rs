@@ -32,6 +32,10 @@ impl Drop for DecodedFrame {
 }
 
 impl DecodedFrame {
+    pub(super) fn new(plain: Vec<u8>, deltas: u8, buffers: &Arc<Buffers>) -> Self {
+        Self { plain, deltas, buffers: Arc::clone(buffers) }
+    }
+
     /// Returns the plain bytes of all its chunks, back to back.
     #[must_use]
     pub fn plain(&self) -> &[u8] {
@@ -167,11 +171,8 @@ impl FrameReader {
         let deltas = base.map_or(0, |base| base.deltas + 1);
         let base = base.map(DecodedFrame::plain);
         let plain_length = record.entry.plain_length();
-        let mut frame = DecodedFrame {
-            plain: self.buffers.take(plain_length.min(FRAME_MAX_BYTES)),
-            deltas,
-            buffers: Arc::clone(&self.buffers),
-        };
+        let buffer = self.buffers.take(plain_length.min(FRAME_MAX_BYTES));
+        let mut frame = DecodedFrame::new(buffer, deltas, &self.buffers);
         decode(&mut frame.plain, record.entry.encoding, encoded, plain_length, base)
             .map_err(|error| damaged_pack(&ObjectKey::pack(&record.pack.id), error))?;
         let is_hashed = match check {
@@ -204,11 +205,10 @@ impl FrameReader {
             Some(second) if first.plain.len() + second.plain.len() > FRAME_MAX_BYTES => {
                 return Err(malformed("its base is too long"));
             }
-            Some(second) => Arc::new(DecodedFrame {
-                plain: [first.plain(), second.plain()].concat(),
-                deltas: first.deltas.max(second.deltas),
-                buffers: Arc::clone(&self.buffers),
-            }),
+            Some(second) => {
+                let plain = [first.plain(), second.plain()].concat();
+                Arc::new(DecodedFrame::new(plain, first.deltas.max(second.deltas), &self.buffers))
+            }
         };
         // What was kept came without a look at its own bases.
         if base.deltas >= DELTA_CHAIN_MAX {

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use quick_cache::UnitWeighter;
 use quick_cache::sync::Cache;
 
 use super::VfsError;
@@ -10,12 +11,13 @@ use super::stored::StoredEntry;
 use crate::format::snapshot::Manifest;
 use crate::format::tree::{EntryKind, TreeRef};
 use crate::path::{Name, TreePath};
+use crate::recent;
 use crate::repo::{RepoError, Repository};
 
 /// Entries that a cursor holds at a time.
 const BATCH_ENTRIES: usize = 512;
 /// Directories that are read at a time before one has to be looked for anew.
-const CURSORS: usize = 32;
+const CURSORS: u64 = 32;
 
 /// A directory of a snapshot. Keeps those above it alive, so that the kernel may forget in any order.
 #[derive(Debug)]
@@ -136,11 +138,11 @@ impl DirectoryCursor {
 
 /// Where directories were read last. The kernel opens and closes them without a word, so that a cursor is kept by its
 /// directory, for as long as others do not push it out.
-pub(super) struct Cursors(Cache<Identity, Arc<Mutex<DirectoryCursor>>>);
+pub(super) struct Cursors(Cache<Identity, Arc<Mutex<DirectoryCursor>>, UnitWeighter>);
 
 impl Cursors {
     pub(super) fn new() -> Self {
-        Self(Cache::new(CURSORS))
+        Self(recent::cache(CURSORS, 1, UnitWeighter))
     }
 
     /// Returns the cursor of a directory.

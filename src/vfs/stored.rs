@@ -8,6 +8,7 @@ use quick_cache::sync::Cache;
 use super::inodes::Identity;
 use crate::format::content::{Content, ContentItem};
 use crate::format::tree::{Entry, EntryKind, Value, Xattr};
+use crate::recent;
 use crate::repo::Repository;
 use crate::repo::content::ContentReader;
 
@@ -104,8 +105,7 @@ pub(super) struct EntryCache(Cache<Identity, Arc<StoredEntry>, ByBytes>);
 
 impl EntryCache {
     pub(super) fn new() -> Self {
-        let items = usize::try_from(CACHE_BYTES / TYPICAL_ENTRY_BYTES).unwrap_or(usize::MAX);
-        Self(Cache::with_weighter(items, CACHE_BYTES, ByBytes))
+        Self(recent::cache(CACHE_BYTES, TYPICAL_ENTRY_BYTES, ByBytes))
     }
 
     pub(super) fn get(&self, identity: Identity) -> Option<Arc<StoredEntry>> {
