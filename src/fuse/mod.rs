@@ -229,8 +229,8 @@ fn kernel_version(release: &str) -> Option<(u32, u32)> {
 struct KernelPages(Notifier);
 
 impl PageCache for KernelPages {
-    fn store(&self, inode: u64, bytes: &[u8]) {
-        if let Err(error) = self.0.store(INodeNo(inode), 0, bytes) {
+    fn store(&self, inode: u64, offset: u64, bytes: &[u8]) {
+        if let Err(error) = self.0.store(INodeNo(inode), offset, bytes) {
             tracing::debug!(%error, "the kernel did not take the bytes of a file");
         }
     }

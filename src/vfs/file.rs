@@ -11,12 +11,14 @@ use quick_cache::sync::Cache;
 
 use super::inodes::Identity;
 use super::node::Node;
-use super::prefetch::Streams;
+use super::pages::Pages;
+use super::streams::{Advice, Streams};
 use super::{VfsError, lock};
 use crate::crypto::hash::ChunkKind;
 use crate::format::content::{Content, ContentItem};
 use crate::format::tree::EntryKind;
-use crate::repo::content::ContentReader;
+use crate::recent;
+use crate::repo::content::{ContentReader, Piece};
 use crate::repo::{RepoError, Repository};
 
 /// Bound of the files that are kept, by weight.
@@ -54,8 +56,8 @@ impl ReadFile {
         self.node.label()
     }
 
-    /// Takes note of a read; returns what should be read ahead now.
-    pub(super) fn note_read(&self, offset: u64, bytes: usize) -> Option<Range<u64>> {
+    /// Takes note of a read; returns what should be done about it.
+    pub(super) fn note_read(&self, offset: u64, bytes: usize) -> Option<Advice> {
         let end = offset.saturating_add(bytes as u64);
         lock(&self.streams).note(offset..end, self.reader.length())
     }
@@ -80,12 +82,40 @@ impl ReadFile {
         Ok(Some(piece.offset.saturating_add(piece.item.length())))
     }
 
+    /// Offers the kernel the whole pages of the chunk around `offset`. Errors are left to the read that meets them.
+    pub(super) fn hand_over_around(&self, repo: &Repository, pages: &Pages, inode: u64, offset: u64) {
+        let Some(pages) = pages.get() else { return };
+        let Ok(Some(Piece { offset: start, item: ContentItem::Data(id, length) })) =
+            self.reader.piece_at(repo, offset)
+        else {
+            return;
+        };
+        let Ok(chunk) = repo.chunk(ChunkKind::Data, &id) else { return };
+        let end = start.saturating_add(length.into());
+        let whole = whole_pages(start..end, self.reader.length());
+        let part = usize::try_from(whole.start - start).ok().zip(usize::try_from(whole.end - start).ok());
+        // A chunk of another length than the list says is damaged.
+        if let Some(bytes) =
+            part.and_then(|(from, to)| chunk.get(from..to)).filter(|_| chunk.len() as u64 == end - start)
+        {
+            pages.store(inode, whole.start, bytes);
+        }
+    }
+
     fn weight(&self) -> u64 {
         match content_of(&self.node) {
             Ok(Content::List { .. }) => LIST_WEIGHT,
             Ok(Content::Inline(_)) | Err(_) => 1,
         }
     }
+}
+
+/// Returns the pages that lie in `range` of a file of `length` bytes; its last one may be shorter.
+fn whole_pages(range: Range<u64>, length: u64) -> Range<u64> {
+    let page = rustix::param::page_size() as u64;
+    let start = range.start.next_multiple_of(page);
+    let end = if range.end == length { range.end } else { range.end - range.end % page };
+    start.min(end)..end
 }
 
 fn content_of(node: &Node) -> Result<&Content, VfsError> {
@@ -114,8 +144,7 @@ pub(super) struct ReadFiles(Cache<Identity, Arc<ReadFile>, ByLists>);
 
 impl ReadFiles {
     pub(super) fn new() -> Self {
-        let items = usize::try_from(FILES_WEIGHT).unwrap_or(usize::MAX);
-        Self(Cache::with_weighter(items, FILES_WEIGHT, ByLists))
+        Self(recent::cache(FILES_WEIGHT, 1, ByLists))
     }
 
     pub(super) fn get(&self, identity: Identity) -> Option<Arc<ReadFile>> {

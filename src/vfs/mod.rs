@@ -11,10 +11,12 @@ mod inodes;
 mod listing;
 mod neighbours;
 mod node;
+mod pages;
 mod prefetch;
 mod readdir;
 mod short_name;
 mod stored;
+mod streams;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
@@ -33,14 +35,16 @@ use inodes::{InodeTable, NodeKey, Place};
 use listing::Listing;
 use neighbours::Neighbours;
 use node::Node;
+use pages::Pages;
 use prefetch::Prefetcher;
 use stored::EntryCache;
+use streams::Advice;
 
 pub use attributes::{NodeAttributes, NodeKind};
 pub use error::VfsError;
 pub use inodes::ROOT_INODE;
 pub use listing::Statistics;
-pub use neighbours::PageCache;
+pub use pages::PageCache;
 pub use readdir::{DirectoryItem, Visit};
 
 /// How the names of POSIX access control lists begin.
@@ -116,6 +120,7 @@ pub struct Vfs {
     entries: EntryCache,
     files: ReadFiles,
     cursors: Cursors,
+    pages: Arc<Pages>,
     neighbours: Arc<Neighbours>,
     prefetcher: Prefetcher,
 }
@@ -143,10 +148,12 @@ impl Vfs {
                 (Root::Snapshot(Arc::clone(&directory)), Place::Directory(directory), key)
             }
         };
-        let prefetcher = Prefetcher::start(&repo, options.prefetch_threads)
+        let pages = Arc::new(Pages::default());
+        let prefetcher = Prefetcher::start(&repo, &pages, options.prefetch_threads)
             .map_err(|source| node::thread_error("reading ahead", source))?;
         let inodes = Arc::new(InodeTable::new(place, &key));
-        let neighbours = Arc::new(Neighbours::new(Arc::clone(&repo), Arc::clone(&inodes)));
+        let neighbours =
+            Arc::new(Neighbours::new(Arc::clone(&repo), Arc::clone(&inodes), Arc::clone(&pages)));
         Ok(Self {
             repo,
             ownership: options.ownership,
@@ -155,14 +162,15 @@ impl Vfs {
             entries: EntryCache::new(),
             files: ReadFiles::new(),
             cursors: Cursors::new(),
+            pages,
             neighbours,
             prefetcher,
         })
     }
 
-    /// Sets where small files are handed over to before they are asked for.
+    /// Sets where small files, and what stands around a random read, are handed over to before they are asked for.
     pub fn attach(&self, pages: Box<dyn PageCache>) {
-        self.neighbours.attach(pages);
+        self.pages.attach(pages);
     }
 
     /// Finds `name` in a directory. Counts one lookup of what it finds: see [`Self::forget`].
@@ -256,8 +264,9 @@ impl Vfs {
     /// Fails if the node is no regular file, or the bytes cannot be read: damaged ones are never returned.
     pub fn read(&self, inode: u64, offset: u64, buffer: &mut [u8]) -> Result<usize, VfsError> {
         let file = self.file(inode)?;
-        if let Some(ahead) = file.note_read(offset, buffer.len()) {
-            self.prefetcher.request(&file, ahead);
+        let advice = file.note_read(offset, buffer.len());
+        if let Some(Advice::ReadAhead(range)) = &advice {
+            self.prefetcher.request(&file, range.clone());
         }
         if offset == 0
             && let Node::Entry { parent, stored } = file.node()
@@ -265,7 +274,11 @@ impl Vfs {
         {
             self.prefetcher.hand_over(&self.neighbours, handover);
         }
-        file.reader().read_at(&self.repo, offset, buffer).map_err(VfsError::unreadable(|| file.label()))
+        let read = file.reader().read_at(&self.repo, offset, buffer);
+        if let (Ok(_), Some(Advice::HandOver)) = (&read, advice) {
+            self.prefetcher.hand_over_around(&file, inode, offset);
+        }
+        read.map_err(VfsError::unreadable(|| file.label()))
     }
 
     /// Returns the next offset from `offset` on that is data or a hole; nothing beyond the end of the file.

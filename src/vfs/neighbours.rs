@@ -5,11 +5,12 @@
 //! as soon as it was listed. The first one is left to be asked for, which tells that the habit goes on.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use super::directory::Directory;
 use super::inodes::InodeTable;
 use super::lock;
+use super::pages::{PageCache, Pages};
 use super::stored::StoredEntry;
 use crate::format::content::{Content, ContentItem};
 use crate::format::tree::EntryKind;
@@ -33,12 +34,6 @@ const HABIT: u32 = 2;
 /// More than this is not counted, so that a few directories which are only listed end a habit.
 const FIRM_HABIT: u32 = 4;
 
-/// The kernel's cache of what files hold.
-pub trait PageCache: Send + Sync {
-    /// Offers the kernel all bytes of a file. It does nothing if it does not know the file.
-    fn store(&self, inode: u64, bytes: &[u8]);
-}
-
 /// Files of a directory that are to be handed over.
 pub(super) struct Handover {
     directory: Arc<Directory>,
@@ -51,19 +46,13 @@ pub(super) struct Handover {
 pub(super) struct Neighbours {
     repo: Arc<Repository>,
     inodes: Arc<InodeTable>,
-    pages: OnceLock<Box<dyn PageCache>>,
+    pages: Arc<Pages>,
     habits: Mutex<Habits>,
 }
 
 impl Neighbours {
-    pub(super) fn new(repo: Arc<Repository>, inodes: Arc<InodeTable>) -> Self {
-        Self { repo, inodes, pages: OnceLock::new(), habits: Mutex::default() }
-    }
-
-    /// Sets where files are handed over to; until then none is.
-    pub(super) fn attach(&self, pages: Box<dyn PageCache>) {
-        // A second one would be for the same mount.
-        let _ = self.pages.set(pages);
+    pub(super) fn new(repo: Arc<Repository>, inodes: Arc<InodeTable>, pages: Arc<Pages>) -> Self {
+        Self { repo, inodes, pages, habits: Mutex::default() }
     }
 
     /// Takes note that a directory was listed to its end, where `entries` stand; returns what to hand over.
@@ -96,7 +85,7 @@ impl Neighbours {
     /// Hands files over. What cannot be read is left to the request that meets it.
     pub(super) fn hand_over(&self, handover: &Handover) {
         let Some(pages) = self.pages.get() else { return };
-        let reached = self.hand_over_to(pages.as_ref(), handover).ok().flatten();
+        let reached = self.hand_over_to(pages, handover).ok().flatten();
         lock(&self.habits).note_handed_over(handover.directory.inode, reached);
     }
 
@@ -125,7 +114,7 @@ impl Neighbours {
                 && let Some(inode) = self.known_inode(directory, &stored)
                 && let Ok(bytes) = self.read(content, length, &mut buffer)
             {
-                pages.store(inode, bytes);
+                pages.store(inode, 0, bytes);
             }
             last_chunk = last_chunk_of(content).or(last_chunk);
             reached = Some(stored.entry.name);
@@ -312,7 +301,7 @@ mod tests {
     struct Pages(Arc<Mutex<Vec<Handed>>>);
 
     impl PageCache for Pages {
-        fn store(&self, inode: u64, bytes: &[u8]) {
+        fn store(&self, inode: u64, _offset: u64, bytes: &[u8]) {
             lock(&self.0).push((inode, bytes.to_vec()));
         }
     }

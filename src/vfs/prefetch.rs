@@ -1,4 +1,4 @@
-//! Reading ahead of streams: when, how far, and by which threads.
+//! The threads that read ahead, and hand the kernel what it did not ask for.
 //!
 //! The kernel reads ahead by itself, but only as far as is harmless for random access. What is read here is
 //! decoded into the cache of frames, where the kernel's next requests find it.
@@ -11,98 +11,21 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::file::ReadFile;
 use super::neighbours::{Handover, Neighbours};
+use super::pages::Pages;
 use crate::repo::Repository;
 
 /// What one job decodes; a window is shared out to the threads in such steps.
 const STEP_BYTES: u64 = 1 << 20;
-/// The first window of a stream.
-const FIRST_WINDOW_BYTES: u64 = 1 << 20;
-/// The widest window of a stream.
-const LAST_WINDOW_BYTES: u64 = 8 << 20;
-/// How far from the furthest read a request may begin to be the next of a stream, until it is clear that it is one.
-const NEXT_BYTES: u64 = 512 << 10;
-/// How far behind the furthest read a request still counts as part of a stream.
-const BEHIND_BYTES: u64 = 1 << 20;
-/// How far beyond the furthest read it does.
-const BEYOND_BYTES: u64 = 16 << 20;
-/// Reads close to each other that make a stream.
-const STREAK_OF_STREAM: u32 = 2;
-/// Streams that are told apart in one file: programs restore a dump by several processes.
-const STREAMS_MAX: usize = 8;
 /// Jobs that may wait; more are dropped, since reading ahead is never needed.
 const QUEUE_JOBS: usize = 64;
-
-/// What is known of the order in which a file is read, by all who read it.
-#[derive(Debug, Default)]
-pub(super) struct Streams {
-    /// The one that was read last at the end.
-    recent: Vec<Stream>,
-}
-
-impl Streams {
-    /// Takes note of a read in a file of `length` bytes; returns what should be read ahead now.
-    pub(super) fn note(&mut self, read: Range<u64>, length: u64) -> Option<Range<u64>> {
-        let Some(at) = self.recent.iter().position(|stream| stream.goes_on_with(&read)) else {
-            if self.recent.len() == STREAMS_MAX {
-                self.recent.remove(0);
-            }
-            self.recent.push(Stream::begin(&read));
-            return None;
-        };
-        let mut stream = self.recent.remove(at);
-        let ahead = stream.go_on(&read, length);
-        self.recent.push(stream);
-        ahead
-    }
-}
-
-/// One reader's way through a file.
-///
-/// Several of the kernel's requests are under way at a time and overtake each other, so that a stream is
-/// recognised by closeness, not by each request beginning where the last one ended.
-#[derive(Debug)]
-struct Stream {
-    /// End of the furthest read.
-    reached: u64,
-    /// End of what was asked for ahead.
-    ahead: u64,
-    window: u64,
-    /// Reads close to each other.
-    streak: u32,
-}
-
-impl Stream {
-    fn begin(read: &Range<u64>) -> Self {
-        Self { reached: read.end, ahead: read.end, window: FIRST_WINDOW_BYTES, streak: 1 }
-    }
-
-    fn goes_on_with(&self, read: &Range<u64>) -> bool {
-        let (behind, beyond) = match self.streak {
-            ..STREAK_OF_STREAM => (NEXT_BYTES, NEXT_BYTES),
-            STREAK_OF_STREAM.. => (BEHIND_BYTES, BEYOND_BYTES),
-        };
-        read.start.saturating_add(behind) >= self.reached && read.start <= self.reached.saturating_add(beyond)
-    }
-
-    fn go_on(&mut self, read: &Range<u64>, length: u64) -> Option<Range<u64>> {
-        self.reached = self.reached.max(read.end);
-        self.streak = self.streak.saturating_add(1);
-        if self.ahead >= self.reached + self.window / 2 {
-            return None;
-        }
-        let start = self.ahead.max(self.reached);
-        let end = (self.reached + self.window).min(length);
-        self.window = (self.window * 2).min(LAST_WINDOW_BYTES);
-        self.ahead = self.ahead.max(end);
-        (start < end).then_some(start..end)
-    }
-}
 
 enum Job {
     /// A part of a file that is to be decoded.
     Decode(Arc<ReadFile>, Range<u64>),
     /// Small files that are to go to the kernel.
     HandOver(Arc<Neighbours>, Handover),
+    /// What stands around an offset of a file, which is to go to the kernel under its inode.
+    HandOverAround(Arc<ReadFile>, u64, u64),
 }
 
 /// The threads that read ahead, for all files. They end when this is dropped.
@@ -112,16 +35,16 @@ pub(super) struct Prefetcher {
 
 impl Prefetcher {
     /// Starts `threads` threads; with none, nothing is read ahead.
-    pub(super) fn start(repo: &Arc<Repository>, threads: usize) -> std::io::Result<Self> {
+    pub(super) fn start(repo: &Arc<Repository>, pages: &Arc<Pages>, threads: usize) -> std::io::Result<Self> {
         if threads == 0 {
             return Ok(Self { jobs: None });
         }
         let (sender, receiver) = bounded::<Job>(QUEUE_JOBS);
         for _ in 0..threads {
-            let (repo, jobs) = (Arc::clone(repo), receiver.clone());
+            let (repo, pages, jobs) = (Arc::clone(repo), Arc::clone(pages), receiver.clone());
             std::thread::Builder::new()
                 .name("yester-prefetch".to_owned())
-                .spawn(move || work(&repo, &jobs))?;
+                .spawn(move || work(&repo, &pages, &jobs))?;
         }
         Ok(Self { jobs: Some(sender) })
     }
@@ -136,6 +59,14 @@ impl Prefetcher {
         }
     }
 
+    /// Has what stands around `offset` of a file handed over. Returns at once.
+    pub(super) fn hand_over_around(&self, file: &Arc<ReadFile>, inode: u64, offset: u64) {
+        if let Some(jobs) = &self.jobs {
+            // If too much waits, the kernel asks again.
+            let _ = jobs.try_send(Job::HandOverAround(Arc::clone(file), inode, offset));
+        }
+    }
+
     /// Has small files handed over. Returns at once.
     pub(super) fn hand_over(&self, neighbours: &Arc<Neighbours>, handover: Handover) {
         let Some(jobs) = &self.jobs else { return };
@@ -146,11 +77,12 @@ impl Prefetcher {
     }
 }
 
-fn work(repo: &Repository, jobs: &Receiver<Job>) {
+fn work(repo: &Repository, pages: &Pages, jobs: &Receiver<Job>) {
     for job in jobs {
         let run = || match job {
             Job::Decode(file, range) => file.touch(repo, range),
             Job::HandOver(neighbours, handover) => neighbours.hand_over(&handover),
+            Job::HandOverAround(file, inode, offset) => file.hand_over_around(repo, pages, inode, offset),
         };
         if catch_unwind(AssertUnwindSafe(run)).is_err() {
             tracing::error!("reading ahead failed because of a bug");
@@ -172,65 +104,8 @@ fn steps(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
 mod tests {
     use super::*;
 
-    const LENGTH: u64 = 1 << 30;
-    const READ: u64 = 128 << 10;
-
-    /// Reads at `offsets` and returns everything that was asked for ahead.
-    fn ahead_of(offsets: impl IntoIterator<Item = u64>) -> Vec<Range<u64>> {
-        let mut streams = Streams::default();
-        offsets.into_iter().filter_map(|offset| streams.note(offset..offset + READ, LENGTH)).collect()
-    }
-
     #[test]
-    fn a_stream_is_read_ahead_without_gaps_in_growing_windows() {
-        let ranges = ahead_of((0..400).map(|n| n * READ));
-        assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start), "{ranges:?}");
-        assert_eq!(ranges[0], 2 * READ..2 * READ + FIRST_WINDOW_BYTES);
-        assert!(ranges.iter().all(|range| range.end - range.start <= LAST_WINDOW_BYTES));
-        assert!(ranges.last().unwrap().end >= 400 * READ + LAST_WINDOW_BYTES / 2);
-    }
-
-    #[test]
-    fn requests_that_overtake_each_other_are_still_a_stream() {
-        let ranges = ahead_of((0..200).map(|n| (n ^ 1) * READ));
-        assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start), "{ranges:?}");
-        assert!(ranges.last().unwrap().end >= 200 * READ + LAST_WINDOW_BYTES / 2);
-    }
-
-    #[test]
-    fn random_reads_are_never_read_ahead() {
-        assert_eq!(ahead_of((0..100).map(|n| (n * 7919 % 50) * (18 << 20) + (1 << 20))), []);
-        assert_eq!(ahead_of([0]), []);
-    }
-
-    #[test]
-    fn a_jump_starts_again_with_a_small_window() {
-        let start = LENGTH / 2;
-        let ranges = ahead_of((0..100).map(|n| n * READ).chain([start, start + READ]));
-        let last = ranges.last().unwrap();
-        assert_eq!(*last, start + 2 * READ..start + 2 * READ + FIRST_WINDOW_BYTES);
-    }
-
-    #[test]
-    fn readers_of_one_file_are_told_apart() {
-        let starts: Vec<u64> = (0..STREAMS_MAX as u64).map(|reader| reader * (LENGTH >> 3)).collect();
-        let ranges = ahead_of((0..100).flat_map(|n| starts.iter().map(move |start| start + n * READ)));
-        for start in starts {
-            let own: Vec<_> =
-                ranges.iter().filter(|r| (start..start + (LENGTH >> 3)).contains(&r.start)).collect();
-            assert_eq!(*own[0], start + 2 * READ..start + 2 * READ + FIRST_WINDOW_BYTES);
-            assert!(own.windows(2).all(|pair| pair[0].end == pair[1].start), "{own:?}");
-        }
-    }
-
-    #[test]
-    fn nothing_lies_ahead_of_the_end() {
-        let mut stream = Streams::default();
-        let mut ranges = Vec::new();
-        for offset in (0..3 << 20).step_by(128 << 10) {
-            ranges.extend(stream.note(offset..offset + READ, 3 << 20));
-        }
-        assert_eq!(ranges.last().unwrap().end, 3 << 20);
+    fn a_window_is_cut_into_steps() {
         let steps: Vec<_> = steps(5..(2 << 20) + 6).collect();
         assert_eq!(
             steps,
