@@ -1,6 +1,7 @@
 //! What the threads of one restore share: the queue of entries, the sums, the failures, and the end of it all.
 //!
-//! Entries go through one bounded queue in the order of the snapshot, since small neighbours share frames.
+//! Entries go through one bounded queue in the order of the snapshot, since small neighbours share frames; a few of a
+//! directory at a time, since threads that make files in one directory wait for each other.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,8 +28,8 @@ use crate::path::{Name, TreePath};
 use crate::progress::{Progress, error_chain};
 use crate::repo::{RepoError, Repository};
 
-/// Entries that wait for each worker: enough to hide the walk, few enough to bound open directories.
-const QUEUED_PER_WORKER: usize = 32;
+/// Batches that wait for each worker: enough to hide the walk, few enough to bound open directories.
+const QUEUED_PER_WORKER: usize = 4;
 
 /// A directory of the target that is being filled.
 ///
@@ -51,12 +52,12 @@ pub(super) struct OpenDirectory {
     pub reachable: bool,
 }
 
-/// An entry to restore.
-pub(super) struct Job {
+/// Entries of one directory to restore.
+pub(super) struct Batch {
     /// Where.
     pub directory: Arc<OpenDirectory>,
     /// What; never a directory.
-    pub entry: Entry,
+    pub entries: Vec<Entry>,
 }
 
 /// One restore.
@@ -373,17 +374,17 @@ impl<'a> Run<'a> {
 
 /// Runs `feed` with the sending end of the queue while the workers restore what comes out of it; returns when
 /// all is done.
-pub(super) fn with_workers(run: &Run<'_>, feed: impl FnOnce(&Sender<Job>)) -> Result<(), RestoreError> {
+pub(super) fn with_workers(run: &Run<'_>, feed: impl FnOnce(&Sender<Batch>)) -> Result<(), RestoreError> {
     let workers = run.options.threads.max(1);
     let (sender, receiver) = bounded(workers.saturating_mul(QUEUED_PER_WORKER));
     thread::scope(|scope| {
         // The sender must be gone before the scope waits for the workers, on every way out.
         let sender = sender;
         for _ in 0..workers {
-            let jobs = receiver.clone();
+            let batches = receiver.clone();
             thread::Builder::new()
                 .name("restore".into())
-                .spawn_scoped(scope, move || work(run, &jobs))
+                .spawn_scoped(scope, move || work(run, &batches))
                 .map_err(|source| RestoreError::Thread { source })?;
         }
         drop(receiver);
@@ -392,11 +393,11 @@ pub(super) fn with_workers(run: &Run<'_>, feed: impl FnOnce(&Sender<Job>)) -> Re
     })
 }
 
-fn work(run: &Run<'_>, jobs: &Receiver<Job>) {
-    for job in jobs {
-        if !run.is_stopped() {
-            write::restore_entry(run, &job.directory, &job.entry);
+fn work(run: &Run<'_>, batches: &Receiver<Batch>) {
+    for Batch { directory, entries } in batches {
+        for entry in entries.iter().take_while(|_| !run.is_stopped()) {
+            write::restore_entry(run, &directory, entry);
         }
-        run.release(job.directory);
+        run.release(directory);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 
 use super::Overwrite;
-use super::pool::{Job, OpenDirectory, Run, Tally};
+use super::pool::{Batch, OpenDirectory, Run, Tally};
 use super::selection::{Entries, Scope, Selection, path_kind};
 use super::target::{Existing, Origin};
 use crate::format::tree::{Attributes, Entry, EntryKind, TreeRef};
@@ -15,15 +15,44 @@ use crate::progress::Event;
 /// Owner's rights to open a directory again for reading, by its path.
 const OWNER_MAY_REOPEN: u16 = 0o500;
 
+/// Entries that are queued together at most.
+const BATCH_ENTRIES: usize = 16;
+/// Entries that hold more than this together are not queued together.
+const BATCH_BYTES: u64 = 1 << 20;
+
 struct Level<'a> {
     directory: Arc<OpenDirectory>,
     entries: Entries<'a>,
+    /// What waits to be queued.
+    waiting: Vec<Entry>,
+    waiting_bytes: u64,
+}
+
+impl<'a> Level<'a> {
+    fn new(directory: Arc<OpenDirectory>, entries: Entries<'a>) -> Self {
+        Self { directory, entries, waiting: Vec::new(), waiting_bytes: 0 }
+    }
+
+    /// Returns a batch if it is full with `entry`.
+    fn add(&mut self, entry: Entry) -> Option<Batch> {
+        self.waiting_bytes = self.waiting_bytes.saturating_add(entry.size());
+        self.waiting.push(entry);
+        let is_full = self.waiting.len() == BATCH_ENTRIES || self.waiting_bytes > BATCH_BYTES;
+        if is_full { self.take() } else { None }
+    }
+
+    /// Returns what waits.
+    fn take(&mut self) -> Option<Batch> {
+        self.waiting_bytes = 0;
+        let entries = std::mem::take(&mut self.waiting);
+        (!entries.is_empty()).then(|| Batch { directory: Arc::clone(&self.directory), entries })
+    }
 }
 
 /// Walks `scope` and sends every entry that is not a directory to `queue`; `counts` says where sums come from.
-pub(super) fn walk(run: &Run<'_>, scope: Scope, counts: Counts, queue: &Sender<Job>) {
+pub(super) fn walk(run: &Run<'_>, scope: Scope, counts: Counts, queue: &Sender<Batch>) {
     let entries = Entries::of(run.repo, &scope.tree, scope.selection);
-    let mut stack = vec![Level { directory: Arc::clone(&run.target), entries }];
+    let mut stack = vec![Level::new(Arc::clone(&run.target), entries)];
     while let Some(level) = stack.last_mut() {
         let next = if run.is_stopped() { None } else { level.entries.next() };
         let (entry, selection) = match next {
@@ -34,7 +63,9 @@ pub(super) fn walk(run: &Run<'_>, scope: Scope, counts: Counts, queue: &Sender<J
                 continue;
             }
             None => {
+                let last = level.take();
                 leave(run, &mut stack);
+                send(run, queue, last);
                 continue;
             }
         };
@@ -42,21 +73,19 @@ pub(super) fn walk(run: &Run<'_>, scope: Scope, counts: Counts, queue: &Sender<J
             Tally::add(&run.tally.left_out, 1);
             continue;
         }
-        let parent = Arc::clone(&level.directory);
         match entry {
             Entry { name, attributes, kind: EntryKind::Directory(tree), .. } => {
+                let parent = Arc::clone(&level.directory);
                 if let Some(directory) = enter(run, parent, &name, attributes, tree, &selection) {
-                    stack.push(Level { directory, entries: Entries::of(run.repo, &tree, selection) });
+                    stack.push(Level::new(directory, Entries::of(run.repo, &tree, selection)));
                 }
             }
             entry => {
                 if counts == Counts::AsFound && matches!(entry.kind, EntryKind::File(_)) {
                     run.progress.event(Event::Found { files: 1, bytes: entry.size() });
                 }
-                if let Err(unsent) = queue.send(Job { directory: parent, entry }) {
-                    run.release(unsent.into_inner().directory);
-                    return;
-                }
+                let full = level.add(entry);
+                send(run, queue, full);
             }
         }
     }
@@ -77,6 +106,13 @@ pub(super) enum Counts {
 fn is_excluded(run: &Run<'_>, directory: &OpenDirectory, entry: &Entry) -> bool {
     let exclude = &run.options.exclude;
     !exclude.is_empty() && exclude.exclude(&directory.path.join(&entry.name), path_kind(entry))
+}
+
+/// Queues a batch. Workers that are all gone have said why.
+fn send(run: &Run<'_>, queue: &Sender<Batch>, batch: Option<Batch>) {
+    if let Some(Err(unsent)) = batch.map(|batch| queue.send(batch)) {
+        run.release(unsent.into_inner().directory);
+    }
 }
 
 fn leave(run: &Run<'_>, stack: &mut Vec<Level<'_>>) {
