@@ -4,8 +4,6 @@ The native column is the limit: `tar | zstd -3 -T2` for the first ingest, a `fin
 unpacking for the restore, decoding to nowhere for the verification, and the file system itself for the mount.
 """
 
-import shutil
-
 import inputs
 from bench import Result, Taker, in_turn, mounted, mounted_without_passphrase, note, part
 from packing import PackedFile, PackedTree
@@ -51,7 +49,7 @@ def whole_job(bench, workload, path, about, readings, packing):
                     native_job(bench, takers[name], path, readings, packing)
                 else:
                     with tool.fresh_store():
-                        store_and_return(takers[name], tool, path)
+                        store_and_return(bench, takers[name], tool, path)
                         read_mounts(takers[name], tool, path, readings)
                         if tool is bench.yester and number == 0:
                             with tool.mounted(path) as mount:
@@ -61,12 +59,12 @@ def whole_job(bench, workload, path, about, readings, packing):
 
 def native_job(bench, taker, path, readings, packing):
     with bench.scratch() as scratch:
-        packing(path, scratch).measure(taker)
+        packing(path, scratch).measure(taker, bench.discard)
     for reading in readings:
         reading(taker, path)
 
 
-def store_and_return(taker, tool, path):
+def store_and_return(bench, taker, tool, path):
     taker.take("first ingest, cold", lambda: tool.ingest(path), peak=True)
     taker.figures["store, MB"] = tool.stored_mb()
     taker.take("unchanged ingest, cold", lambda: tool.ingest(path), peak=True)
@@ -75,7 +73,7 @@ def store_and_return(taker, tool, path):
         taker.take("restore, cold", lambda: tool.restore(target), peak=True)
         with taker.attempt("comparing what was restored"):
             must_be_equal(path, tool.restored(target, path))
-    shutil.rmtree(target, ignore_errors=True)
+    bench.discard(target)
     with part():
         taker.take("verify all data, cold", tool.verify, peak=True)
 
