@@ -19,7 +19,7 @@ use crate::format::pack::{self, Directory, PACK_MAX_FRAMES};
 use crate::id::PackId;
 
 /// A pack takes no further frame when its directory may have grown to this many bytes.
-const DIRECTORY_TARGET_BYTES: usize = 8 << 20;
+const DIRECTORY_TARGET_BYTES: usize = 4 << 20;
 /// Most bytes that a chunk takes in a directory.
 const DIRECTORY_CHUNK_BYTES: usize = 48;
 /// Most bytes that a frame takes besides, with two bases and features.

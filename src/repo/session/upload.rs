@@ -17,11 +17,19 @@ const MARK_INTERVAL: Duration = Duration::from_hours(1);
 /// An index object is written when this many packs wait for one, so that an interrupted session leaves little behind
 /// that the next one cannot use.
 const PACKS_PER_INDEX_OBJECT: usize = 8;
+/// An index object is written when the packs that wait for one hold this many chunks, so that memory does not grow with
+/// the number of small files: until then the session remembers them.
+const CHUNKS_PER_INDEX_OBJECT: usize = 1 << 16;
 
 /// Uploads packs until the packer ends. Returns what was written, or nothing after a failure.
 pub(super) fn run(shared: &Shared, packs: &Receiver<FinishedPack>) -> Option<Uploaded> {
-    let mut uploader =
-        Uploader { shared, waiting: Vec::new(), index_objects: 0, uploaded: Uploaded::default() };
+    let mut uploader = Uploader {
+        shared,
+        waiting: Vec::new(),
+        waiting_chunks: 0,
+        index_objects: 0,
+        uploaded: Uploaded::default(),
+    };
     match uploader.drain(packs) {
         Ok(()) => Some(uploader.uploaded),
         Err(error) => {
@@ -35,6 +43,7 @@ struct Uploader<'a> {
     shared: &'a Shared,
     /// Uploaded packs that no index object names yet.
     waiting: Vec<IndexedPack>,
+    waiting_chunks: usize,
     index_objects: u32,
     uploaded: Uploaded,
 }
@@ -73,14 +82,18 @@ impl Uploader<'_> {
         if pack.kind == ObjectKind::TreePack {
             self.uploaded.tree_packs.push(pack.id);
         }
+        self.waiting_chunks += pack.directory.frames.iter().map(|frame| frame.chunks.len()).sum::<usize>();
         self.waiting.push(pack);
-        if self.waiting.len() >= PACKS_PER_INDEX_OBJECT { self.write_index_object() } else { Ok(()) }
+        let is_due =
+            self.waiting.len() >= PACKS_PER_INDEX_OBJECT || self.waiting_chunks >= CHUNKS_PER_INDEX_OBJECT;
+        if is_due { self.write_index_object() } else { Ok(()) }
     }
 
     fn write_index_object(&mut self) -> Result<(), RepoError> {
         if self.waiting.is_empty() {
             return Ok(());
         }
+        self.waiting_chunks = 0;
         let mut packs = std::mem::take(&mut self.waiting);
         packs.sort_by_key(|pack| pack.id);
         let object = IndexObject { supersedes: Vec::new(), packs };
