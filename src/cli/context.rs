@@ -57,7 +57,7 @@ pub(super) struct GlobalArgs {
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value = "text")]
     pub(super) log_format: LogFormat,
     /// Memory for decoded frames
-    #[arg(long, global = true, value_name = "SIZE", value_parser = human::parse_bytes, default_value = "64M")]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = human::parse_bytes, default_value = "48M")]
     pub(super) cache_size: u64,
     /// Threads that compress, decode and hash [default: the number of cores]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
