@@ -157,10 +157,7 @@ impl Header {
     /// # Errors
     /// [`FormatError::Seal`] if the writer that the header names did not seal it for this domain.
     pub fn open(&self, kind: ObjectKind, keys: &DomainKeys) -> Result<SealKey, FormatError> {
-        if self.kind != kind {
-            let why = format!("it is a {}, not a {}", self.kind.name(), kind.name());
-            return Err(FormatError::malformed(WHAT, why));
-        }
+        self.require(kind)?;
         if self.domain != keys.domain() {
             let why = format!("it is of domain {}, not {}", self.domain, keys.domain());
             return Err(FormatError::malformed(WHAT, why));
@@ -168,6 +165,44 @@ impl Header {
         let prefix = encode_prefix(self.kind, self.domain, &self.writer)?;
         keys.open_key(&self.writer, &prefix, &self.sealed_key).map_err(|source| crypto(kind.name(), source))
     }
+
+    fn require(&self, kind: ObjectKind) -> Result<(), FormatError> {
+        if self.kind == kind {
+            return Ok(());
+        }
+        let why = format!("it is a {}, not a {}", self.kind.name(), kind.name());
+        Err(FormatError::malformed(WHAT, why))
+    }
+}
+
+/// What finds the key of an object: the keys of its domain, or that key itself, where it was found before.
+pub trait ObjectKeys {
+    /// Returns the key of an object with this header; refuses another kind than expected.
+    ///
+    /// # Errors
+    /// [`FormatError::Seal`] if the writer that the header names did not seal it for this domain.
+    fn key_of(&self, header: &Header, kind: ObjectKind) -> Result<SealKey, FormatError>;
+}
+
+impl ObjectKeys for DomainKeys {
+    fn key_of(&self, header: &Header, kind: ObjectKind) -> Result<SealKey, FormatError> {
+        header.open(kind, self)
+    }
+}
+
+impl ObjectKeys for SealKey {
+    fn key_of(&self, header: &Header, kind: ObjectKind) -> Result<SealKey, FormatError> {
+        header.require(kind)?;
+        Ok(self.clone())
+    }
+}
+
+/// Finds the key of a small object, with which it opens faster the next time.
+///
+/// # Errors
+/// As [`Header::decode`] and [`Header::open`].
+pub fn object_key(kind: ObjectKind, keys: &DomainKeys, bytes: &[u8]) -> Result<SealKey, FormatError> {
+    Header::decode(bytes)?.0.open(kind, keys)
 }
 
 /// Seals a small object as one: header, then body under [`Part::Body`].
@@ -198,12 +233,12 @@ pub fn seal_object(
 /// Fails unless `bytes` are exactly what was sealed for this domain, kind and store key.
 pub fn open_object(
     kind: ObjectKind,
-    keys: &DomainKeys,
+    keys: &impl ObjectKeys,
     store_key: &str,
     bytes: &[u8],
 ) -> Result<(Writer, Vec<u8>), FormatError> {
     let (header, hash, length) = Header::decode(bytes)?;
-    let key = header.open(kind, keys)?;
+    let key = keys.key_of(&header, kind)?;
     let mut body = bytes.get(length..).unwrap_or_default().to_vec();
     let plain_bytes = key
         .open(Part::Body, 0, &body_aad(hash, store_key), &mut body)

@@ -14,7 +14,6 @@ mod filter;
 mod known_files;
 mod lookup;
 mod objects;
-mod pack_key;
 mod pool;
 mod rows;
 mod schema;
@@ -22,6 +21,7 @@ mod similar;
 #[cfg(test)]
 mod tests;
 mod totals;
+mod wrapped_key;
 
 use std::path::Path;
 

@@ -1,41 +1,55 @@
 //! Copies of small objects (manifests and marks), sealed as they lie in the store.
 //!
-//! They are kept sealed, so that the file gives nothing away and what is read from it is authenticated like
-//! what is read from the store. Which of them still count is for the caller to say.
+//! They are kept sealed, each with its own key, wrapped: the file gives nothing away, and what is read from it is
+//! authenticated, without the asymmetric cryptography that takes most of the time where there are a thousand snapshots.
+//! Which of them still count is for the caller to say.
 
 use std::collections::BTreeSet;
 
 use rusqlite::{Connection, OptionalExtension};
 
 use super::rows::for_each_row;
-use super::{Index, IndexError};
+use super::{Index, IndexError, wrapped_key};
+use crate::crypto::seal::SealKey;
 
 impl Index {
-    /// Returns the copy of the object under a store key.
+    /// Returns the copy of the object under a store key, and the key that opens it.
     ///
     /// # Errors
     /// Fails if the file cannot be read or is damaged.
-    pub fn cached_object(&self, store_key: &str) -> Result<Option<Vec<u8>>, IndexError> {
+    pub fn cached_object(&self, store_key: &str) -> Result<Option<(Vec<u8>, SealKey)>, IndexError> {
         self.pool.read(|connection| {
             connection
-                .prepare_cached("SELECT bytes FROM objects WHERE key = ?1")?
-                .query_row([store_key], |row| row.get(0))
+                .prepare_cached("SELECT bytes, object_key FROM objects WHERE key = ?1")?
+                .query_row([store_key], |row| {
+                    let wrapped = row.get_ref(1)?.as_blob()?;
+                    Ok((row.get(0)?, wrapped_key::unwrap(&self.cache_key, store_key.as_bytes(), wrapped)?))
+                })
                 .optional()
         })
     }
 
-    /// Keeps a copy of an object.
+    /// Keeps a copy of an object with the key that opens it.
     ///
     /// # Errors
     /// Fails if the file cannot be written or is damaged.
-    pub fn cache_object(&self, store_key: &str, bytes: &[u8]) -> Result<(), IndexError> {
+    pub fn cache_object(
+        &self,
+        store_key: &str,
+        bytes: &[u8],
+        object_key: &SealKey,
+    ) -> Result<(), IndexError> {
         self.pool.write(|transaction| {
             transaction
                 .prepare_cached(
-                    "INSERT INTO objects (key, bytes) VALUES (?1, ?2)
-                     ON CONFLICT DO UPDATE SET bytes = excluded.bytes",
+                    "INSERT INTO objects (key, bytes, object_key) VALUES (?1, ?2, ?3)
+                     ON CONFLICT DO UPDATE SET bytes = excluded.bytes, object_key = excluded.object_key",
                 )?
-                .execute((store_key, bytes))?;
+                .execute((
+                    store_key,
+                    bytes,
+                    wrapped_key::wrap(&self.cache_key, store_key.as_bytes(), object_key)?,
+                ))?;
             Ok(())
         })
     }

@@ -4,7 +4,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Row, Rows};
 
 use super::error::bad_row;
-use super::{FrameRef, PackRecord, PackRow, pack_key};
+use super::{FrameRef, PackRecord, PackRow, wrapped_key};
 use crate::crypto::hash::ChunkKind;
 use crate::crypto::seal::SealKey;
 use crate::crypto::secrets::{Writer, WriterClass};
@@ -183,7 +183,7 @@ pub(super) fn read_pack(row: &Row<'_>, cache_key: &SealKey) -> rusqlite::Result<
         writer: Writer { class, host: row.get(6)?, id: WriterId::from_bytes(row.get(5)?) },
         header_hash: HeaderHash(row.get(7)?),
         header_bytes: row.get(8)?,
-        key: pack_key::unwrap(cache_key, &id, row.get_ref(9)?.as_blob()?)?,
+        key: wrapped_key::unwrap(cache_key, id.as_bytes(), row.get_ref(9)?.as_blob()?)?,
     };
     Ok((PackRow(row.get(0)?), record))
 }

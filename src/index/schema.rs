@@ -98,6 +98,16 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (prefix, frame)
     ) STRICT, WITHOUT ROWID;
 ",
+    // Copies of small objects with their keys.
+    "
+    DROP TABLE objects;
+    CREATE TABLE objects (
+        id         INTEGER PRIMARY KEY,
+        key        TEXT NOT NULL UNIQUE,
+        bytes      BLOB NOT NULL,
+        object_key BLOB NOT NULL
+    ) STRICT;
+",
 ];
 /// Files of older versions have their frames' features in no table by themselves.
 const FEATURES_VERSION: usize = 2;

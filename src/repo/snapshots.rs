@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::{RepoError, Repository, get_small};
+use crate::crypto::seal::SealKey;
 use crate::format::FormatError;
+use crate::format::header::{ObjectKind, object_key};
 use crate::format::snapshot::{
     Completeness, MARK_MAX_BYTES, Manifest, Mark, MarkState, Marks, SnapshotObject,
 };
@@ -84,10 +86,11 @@ impl Repository {
             if marks.is_forgotten() {
                 continue;
             }
-            let open = |bytes: &[u8]| SnapshotObject::open(id, &self.keys, bytes).map(|(_, object)| object);
+            let open =
+                |key: &SealKey, bytes: &[u8]| SnapshotObject::open(id, key, bytes).map(|(_, object)| object);
             let max_bytes = usize::try_from(SnapshotObject::MAX_BYTES).unwrap_or(usize::MAX);
             if let Some(SnapshotObject::Manifest(manifest)) =
-                self.small_object(&ObjectKey::snapshot(id), length, max_bytes, open)?
+                self.small_object(ObjectKind::Snapshot, &ObjectKey::snapshot(id), length, max_bytes, open)?
             {
                 snapshots.push(Snapshot { manifest: *manifest, marks });
             }
@@ -218,9 +221,10 @@ impl Repository {
     ) -> Result<BTreeMap<u32, MarkState>, RepoError> {
         let mut states = BTreeMap::new();
         for (number, length) in listed {
-            let open = |bytes: &[u8]| Mark::open(id, *number, &self.keys, bytes).map(|(_, mark)| mark.state);
+            let open =
+                |key: &SealKey, bytes: &[u8]| Mark::open(id, *number, key, bytes).map(|(_, mark)| mark.state);
             let key = ObjectKey::mark(id, *number);
-            if let Some(state) = self.small_object(&key, *length, MARK_MAX_BYTES, open)? {
+            if let Some(state) = self.small_object(ObjectKind::Mark, &key, *length, MARK_MAX_BYTES, open)? {
                 states.insert(*number, state);
             }
         }
@@ -231,12 +235,15 @@ impl Repository {
     /// by now or damaged. Only what opens is kept in the index.
     fn small_object<T>(
         &self,
+        kind: ObjectKind,
         key: &ObjectKey,
         length: u64,
         max_bytes: usize,
-        open: impl Fn(&[u8]) -> Result<T, FormatError>,
+        open: impl Fn(&SealKey, &[u8]) -> Result<T, FormatError>,
     ) -> Result<Option<T>, RepoError> {
-        if let Some(value) = self.index.cached_object(key.as_str())?.and_then(|bytes| open(&bytes).ok()) {
+        if let Some((bytes, object_key)) = self.index.cached_object(key.as_str())?
+            && let Ok(value) = open(&object_key, &bytes)
+        {
             return Ok(Some(value));
         }
         let opened = match get_small(self.store.as_ref(), key, length, max_bytes) {
@@ -244,11 +251,12 @@ impl Repository {
             Err(RepoError::Damaged { source: Some(error), .. }) => Err(error),
             other => {
                 let bytes = other?;
-                let opened = open(&bytes);
-                if opened.is_ok() {
-                    self.index.cache_object(key.as_str(), &bytes)?;
+                let opened = object_key(kind, &self.keys, &bytes)
+                    .and_then(|object_key| open(&object_key, &bytes).map(|value| (object_key, value)));
+                if let Ok((object_key, _)) = &opened {
+                    self.index.cache_object(key.as_str(), &bytes, object_key)?;
                 }
-                opened
+                opened.map(|(_, value)| value)
             }
         };
         opened.map(Some).or_else(|error| {

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use self::stored::{StoredMark, StoredSessionMark, StoredSnapshot};
 use super::FormatError;
-use super::header::{ObjectKind, open_object, seal_object};
+use super::header::{ObjectKeys, ObjectKind, open_object, seal_object};
 use super::json;
 use super::tree::{Attributes, TreeRef};
 use crate::crypto::secrets::{DomainKeys, HOST_MAX_BYTES, Writer, WriterClass};
@@ -147,7 +147,7 @@ impl SnapshotObject {
     ///
     /// # Errors
     /// [`FormatError::Seal`] if it was not sealed for this place, [`FormatError::Malformed`] if a rule is broken.
-    pub fn open(id: SessionId, keys: &DomainKeys, bytes: &[u8]) -> Result<(Writer, Self), FormatError> {
+    pub fn open(id: SessionId, keys: &impl ObjectKeys, bytes: &[u8]) -> Result<(Writer, Self), FormatError> {
         let (writer, stored) = SNAPSHOT.open::<StoredSnapshot>(keys, &snapshot_key(id), bytes)?;
         let object = Self::try_from(stored)?;
         object.check(id, &writer)?;
@@ -254,7 +254,7 @@ impl SessionMark {
     pub fn open(
         session: SessionId,
         number: u32,
-        keys: &DomainKeys,
+        keys: &impl ObjectKeys,
         bytes: &[u8],
     ) -> Result<(Writer, Self), FormatError> {
         let key = format!("sessions/{session}.{number}");
@@ -367,7 +367,7 @@ impl Mark {
     pub fn open(
         snapshot: SessionId,
         number: u32,
-        keys: &DomainKeys,
+        keys: &impl ObjectKeys,
         bytes: &[u8],
     ) -> Result<(Writer, Self), FormatError> {
         let (writer, stored) = MARK.open::<StoredMark>(keys, &format!("marks/{snapshot}.{number}"), bytes)?;
@@ -413,7 +413,7 @@ impl Form {
 
     fn open<T: DeserializeOwned>(
         &self,
-        keys: &DomainKeys,
+        keys: &impl ObjectKeys,
         store_key: &str,
         bytes: &[u8],
     ) -> Result<(Writer, T), FormatError> {
