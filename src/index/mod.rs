@@ -35,6 +35,7 @@ use crate::format::tree::Time;
 use crate::id::{PackId, StoreId};
 
 pub use error::IndexError;
+pub use objects::CachedObject;
 pub use similar::SimilarFrame;
 pub use totals::{FrameSums, IndexTotals, Sum};
 

@@ -4,28 +4,42 @@
 //! authenticated, without the asymmetric cryptography that takes most of the time where there are a thousand snapshots.
 //! Which of them still count is for the caller to say.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 
 use super::rows::for_each_row;
 use super::{Index, IndexError, wrapped_key};
 use crate::crypto::seal::SealKey;
 
+/// The copy of a small object.
+pub struct CachedObject {
+    /// What lies in the store.
+    pub bytes: Vec<u8>,
+    /// The key that opens it.
+    pub key: SealKey,
+}
+
 impl Index {
-    /// Returns the copy of the object under a store key, and the key that opens it.
+    /// Returns all copies whose store key starts with `prefix`, by store key.
     ///
     /// # Errors
     /// Fails if the file cannot be read or is damaged.
-    pub fn cached_object(&self, store_key: &str) -> Result<Option<(Vec<u8>, SealKey)>, IndexError> {
+    pub fn cached_objects(&self, prefix: &str) -> Result<BTreeMap<String, CachedObject>, IndexError> {
         self.pool.read(|connection| {
-            connection
-                .prepare_cached("SELECT bytes, object_key FROM objects WHERE key = ?1")?
-                .query_row([store_key], |row| {
-                    let wrapped = row.get_ref(1)?.as_blob()?;
-                    Ok((row.get(0)?, wrapped_key::unwrap(&self.cache_key, store_key.as_bytes(), wrapped)?))
-                })
-                .optional()
+            let mut copies = BTreeMap::new();
+            let mut statement =
+                connection.prepare_cached("SELECT key, bytes, object_key FROM objects WHERE key >= ?1")?;
+            for_each_row(statement.query([prefix])?, |row| {
+                let store_key: String = row.get(0)?;
+                if store_key.starts_with(prefix) {
+                    let wrapped = row.get_ref(2)?.as_blob()?;
+                    let key = wrapped_key::unwrap(&self.cache_key, store_key.as_bytes(), wrapped)?;
+                    copies.insert(store_key, CachedObject { bytes: row.get(1)?, key });
+                }
+                Ok(())
+            })?;
+            Ok(copies)
         })
     }
 
@@ -59,11 +73,6 @@ impl Index {
     /// # Errors
     /// Fails if the file cannot be written or is damaged.
     pub fn retain_objects(&self, prefix: &str, keep: &BTreeSet<String>) -> Result<(), IndexError> {
-        // Most often nothing is gone, and then no writer need be waited for.
-        let kept = self.pool.read(|connection| keys_below(connection, prefix))?;
-        if kept.is_subset(keep) {
-            return Ok(());
-        }
         self.pool.write(|transaction| {
             for key in keys_below(transaction, prefix)?.difference(keep) {
                 transaction.prepare_cached("DELETE FROM objects WHERE key = ?1")?.execute([key])?;

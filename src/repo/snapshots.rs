@@ -12,6 +12,7 @@ use crate::format::snapshot::{
     Completeness, MARK_MAX_BYTES, Manifest, Mark, MarkState, Marks, SnapshotObject,
 };
 use crate::id::SnapshotId;
+use crate::index::CachedObject;
 use crate::store::key::{ObjectKey, Prefix};
 use crate::store::{Creation, Payload, StoreErrorKind};
 
@@ -26,6 +27,9 @@ pub struct Snapshot {
     /// What its marks say together.
     pub marks: Marks,
 }
+
+/// Copies of small objects that the index holds, by store key.
+type Copies = BTreeMap<String, CachedObject>;
 
 /// The marks of a snapshot as the store lists them: their lengths by their numbers.
 type ListedMarks = BTreeMap<u32, u64>;
@@ -79,7 +83,7 @@ impl Repository {
             listed.extend(object.key.as_snapshot().map(|id| (id, object.bytes)));
         })?;
         let keys = listed.keys().map(|id| ObjectKey::snapshot(*id).to_string()).collect();
-        self.index.retain_objects("snapshots/", &keys)?;
+        let mut copies = self.copies(Prefix::Snapshots, &keys)?;
         let mut snapshots = Vec::new();
         for (id, length) in listed {
             let marks = marks.get(&id).copied().unwrap_or_default();
@@ -89,9 +93,14 @@ impl Repository {
             let open =
                 |key: &SealKey, bytes: &[u8]| SnapshotObject::open(id, key, bytes).map(|(_, object)| object);
             let max_bytes = usize::try_from(SnapshotObject::MAX_BYTES).unwrap_or(usize::MAX);
-            if let Some(SnapshotObject::Manifest(manifest)) =
-                self.small_object(ObjectKind::Snapshot, &ObjectKey::snapshot(id), length, max_bytes, open)?
-            {
+            if let Some(SnapshotObject::Manifest(manifest)) = self.small_object(
+                ObjectKind::Snapshot,
+                &ObjectKey::snapshot(id),
+                length,
+                max_bytes,
+                &mut copies,
+                open,
+            )? {
                 snapshots.push(Snapshot { manifest: *manifest, marks });
             }
         }
@@ -166,7 +175,7 @@ impl Repository {
             .map_err(|source| RepoError::TooNew { location: self.store.location(), source })?;
         for _ in 0..MARK_ATTEMPTS {
             let listed = self.list_marks(Some(id))?.remove(&id).unwrap_or_default();
-            let states = self.open_marks(id, &listed)?;
+            let states = self.open_marks(id, &listed, &mut Copies::new())?;
             if states.values().copied().collect::<Marks>().say(state) {
                 return Ok(Marking::Stood);
             }
@@ -191,10 +200,10 @@ impl Repository {
         let numbered = |(id, numbers): (&SnapshotId, &BTreeMap<u32, u64>)| {
             numbers.keys().map(|number| ObjectKey::mark(*id, *number).to_string()).collect::<Vec<_>>()
         };
-        self.index.retain_objects("marks/", &marks.iter().flat_map(numbered).collect())?;
+        let mut copies = self.copies(Prefix::Marks, &marks.iter().flat_map(numbered).collect())?;
         let mut said = BTreeMap::new();
         for (id, listed) in marks {
-            said.insert(id, self.open_marks(id, &listed)?.into_values().collect());
+            said.insert(id, self.open_marks(id, &listed, &mut copies)?.into_values().collect());
         }
         Ok(said)
     }
@@ -218,20 +227,33 @@ impl Repository {
         &self,
         id: SnapshotId,
         listed: &ListedMarks,
+        copies: &mut Copies,
     ) -> Result<BTreeMap<u32, MarkState>, RepoError> {
         let mut states = BTreeMap::new();
         for (number, length) in listed {
             let open =
                 |key: &SealKey, bytes: &[u8]| Mark::open(id, *number, key, bytes).map(|(_, mark)| mark.state);
             let key = ObjectKey::mark(id, *number);
-            if let Some(state) = self.small_object(ObjectKind::Mark, &key, *length, MARK_MAX_BYTES, open)? {
+            if let Some(state) =
+                self.small_object(ObjectKind::Mark, &key, *length, MARK_MAX_BYTES, copies, open)?
+            {
                 states.insert(*number, state);
             }
         }
         Ok(states)
     }
 
-    /// Returns a small immutable object as `open` reads it, from the index or from the store; nothing if it is gone
+    /// Returns the copies that the index holds of objects that the store lists, and drops the others.
+    fn copies(&self, prefix: Prefix, listed: &BTreeSet<String>) -> Result<Copies, RepoError> {
+        let copies = self.index.cached_objects(prefix.as_str())?;
+        // Most often nothing is gone, and then no writer need be waited for.
+        if copies.keys().any(|key| !listed.contains(key)) {
+            self.index.retain_objects(prefix.as_str(), listed)?;
+        }
+        Ok(copies)
+    }
+
+    /// Returns a small immutable object as `open` reads it, from `copies` or from the store; nothing if it is gone
     /// by now or damaged. Only what opens is kept in the index.
     fn small_object<T>(
         &self,
@@ -239,10 +261,11 @@ impl Repository {
         key: &ObjectKey,
         length: u64,
         max_bytes: usize,
+        copies: &mut Copies,
         open: impl Fn(&SealKey, &[u8]) -> Result<T, FormatError>,
     ) -> Result<Option<T>, RepoError> {
-        if let Some((bytes, object_key)) = self.index.cached_object(key.as_str())?
-            && let Ok(value) = open(&object_key, &bytes)
+        if let Some(copy) = copies.remove(key.as_str())
+            && let Ok(value) = open(&copy.key, &copy.bytes)
         {
             return Ok(Some(value));
         }
