@@ -1,8 +1,8 @@
 //! Caches of what was used lately.
 //!
-//! All are bounded, resist scans, and compute what is missing once for many waiters. What is new waits in one half of
-//! a cache and moves to the other when it is asked for again: things that were read ahead, or that are larger than
-//! most, must still be there when their turn comes.
+//! All are bounded and resist scans. What is new waits in one half of a cache and moves to the other when it is asked
+//! for again: things that were read ahead, or that are larger than most, must still be there when their turn comes. What
+//! weighs more than half a shard is not kept at all.
 
 use std::hash::Hash;
 
@@ -12,7 +12,7 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 /// The part of a cache for what was asked for again. By itself `quick_cache` gives it 97 of 100, so that of eight
 /// shards of 8 MiB each has room for 240 KiB of what is new.
 const USED_AGAIN: f64 = 0.5;
-/// A shard holds at least so many typical things, and with them some that are much larger.
+/// A shard is to hold about so many typical things, and with them some that are much larger.
 const SHARD_ITEMS: usize = 64;
 /// Threads that meet in a cache are few.
 const SHARDS_MAX: usize = 8;

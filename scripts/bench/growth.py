@@ -4,27 +4,27 @@ Figures say under OF how many they were taken with.
 """
 
 import inputs
-from bench import Result, Taker, in_turn, mounted, mounted_without_passphrase, note, part
+from bench import MEASURED_ONCE, Result, Taker, in_turn, is_due, mounted, mounted_without_passphrase, note, part
 from peers import fresh_stores
 from readings import find_twice
 
 OF = "of"
-# What has to be compared in every round; the others take hours with millions of files, and are measured once.
-PAIRED = ("restic", "yester", "native")
+# Beyond these numbers restic alone of the peers is measured, and files are once: the others take hours.
+FILES_OF_ALL, SNAPSHOTS_OF_ALL = 10**5, 100
 
 
 def measure_files(bench):
     sizes = bench.sizes["files"]
     parts = inputs.growing_tree(bench.folder, sizes)
-    about = (f"Files of at most 2,000 bytes, 1,000 in a directory. Medians of {bench.runs} rounds for yester, restic "
-             "and native, one round for the others.")
+    about = (f"Files of at most 2,000 bytes, 1,000 in a directory. Beyond {FILES_OF_ALL:,} files, everything is "
+             "measured once.")
     result = Result(bench, "files", about, [tool.name for tool in bench.tools] + ["native"])
     takers = {name: Taker(bench, result, name) for name in result.data["columns"]}
     for number in range(bench.runs):
         for count, size in enumerate(sizes, start=1):
             for tool in in_turn([*bench.tools, None], number + count):
                 name = tool.name if tool else "native"
-                if number > 0 and name not in PAIRED:
+                if not (is_due(name, number) if size <= FILES_OF_ALL else number == 0 and name not in MEASURED_ONCE):
                     continue
                 note(f"files, round {number + 1} of {bench.runs}: {size:,} with {name}")
                 with takers[name].round({OF: size}):
@@ -51,22 +51,27 @@ def measure_snapshots(bench):
     """Adds snapshots of a tree that changes a little; at each mark, measures what their number should not cost."""
     marks, nights = bench.sizes["snapshots"], inputs.changing_tree(bench.folder)
     about = (f"A tree of {inputs.CHANGING_FILES:,} small files, of which {inputs.CHANGED_EACH_NIGHT} change before "
-             f"each snapshot. At each number of snapshots everything is measured {bench.runs} times.")
+             f"each snapshot. At each number of snapshots everything is measured {bench.runs} times; beyond "
+             f"{SNAPSHOTS_OF_ALL}, of the peers restic alone.")
     result = Result(bench, "snapshots", about, [tool.name for tool in bench.tools])
     takers = {tool.name: Taker(bench, result, tool.name) for tool in bench.tools}
     with fresh_stores(*bench.tools):
         for count in range(1, marks[-1] + 1):
             tree = next(nights)
-            for tool in in_turn(bench.tools, count):
+            for tool in in_turn(tools_with(bench, count), count):
                 tool.ingest(tree, cold=False)
             if count in marks:
                 measure_mark(bench, takers, tree, count)
     result.finish()
 
 
+def tools_with(bench, snapshots):
+    return [tool for tool in bench.tools if snapshots <= SNAPSHOTS_OF_ALL or tool.name not in MEASURED_ONCE]
+
+
 def measure_mark(bench, takers, tree, count):
     for number in range(bench.runs):
-        for tool in in_turn(bench.tools, number):
+        for tool in in_turn(tools_with(bench, count), number):
             note(f"snapshots, {count}, round {number + 1} of {bench.runs}: {tool.name}")
             taker = takers[tool.name]
             with taker.round({OF: count}):

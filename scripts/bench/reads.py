@@ -4,7 +4,7 @@ import contextlib
 import subprocess
 
 import night_inputs
-from bench import Result, Taker, in_turn, mounted, note, part
+from bench import Result, Taker, in_turn, is_due, mounted, note, part
 from night_inputs import DUMP
 from peers import Yester, fresh_stores
 from probes import MAPPED, RANDOM, ROWS
@@ -32,7 +32,7 @@ def measure_reads(bench):
             for path in dumps.piped:
                 tool.store(DUMP, path)
         for number in range(bench.runs):
-            for name in in_turn(takers, number):
+            for name in in_turn([name for name in takers if is_due(name, number)], number):
                 note(f"reads, round {number + 1} of {bench.runs}: {name}, the dump")
                 tool = bench.yester if name == FIRST_NIGHT else bench.tool(name)
                 with takers[name].round():
@@ -42,7 +42,7 @@ def measure_reads(bench):
             for path in (before, after):
                 tool.store(DATABASE, path)
         for number in range(bench.runs):
-            for name in in_turn([name for name in takers if name != FIRST_NIGHT], number):
+            for name in in_turn([name for name in takers if name != FIRST_NIGHT and is_due(name, number)], number):
                 note(f"reads, round {number + 1} of {bench.runs}: {name}, the database file")
                 with takers[name].round():
                     read_database(takers[name], bench.tool(name), after)
@@ -85,7 +85,7 @@ def measure_restore(bench):
             for path in dumps.piped if tool is bench.yester else dumps.piped[-1:]:
                 tool.store(DUMP, path)
         for number in range(bench.runs):
-            for tool in in_turn([None, *tools], number):
+            for tool in in_turn([None, *(tool for tool in tools if is_due(tool.name, number))], number):
                 taker = takers[tool.name if tool else "local file"]
                 note(f"restore, round {number + 1} of {bench.runs}: {taker.column}")
                 with taker.round(), dump_in(taker, tool, dumps) as path, fresh_database(server) as command:

@@ -5,7 +5,7 @@ unpacking for the restore, decoding to nowhere for the verification, and the fil
 """
 
 import inputs
-from bench import Result, Taker, in_turn, mounted, mounted_without_passphrase, note, part
+from bench import Result, Taker, in_turn, is_due, mounted, mounted_without_passphrase, note, part
 from packing import PackedFile, PackedTree
 from probes import RANDOM
 from readings import cat_twice, find_twice, probe, tar_twice
@@ -43,6 +43,8 @@ def whole_job(bench, workload, path, about, readings, packing):
     for number in range(bench.runs):
         for tool in in_turn([*bench.tools, None], number):
             name = tool.name if tool else "native"
+            if not is_due(name, number):
+                continue
             note(f"{workload}, round {number + 1} of {bench.runs}: {name}")
             with takers[name].round():
                 if tool is None:

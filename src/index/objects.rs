@@ -28,13 +28,14 @@ impl Index {
     pub fn cached_objects(&self, prefix: &str) -> Result<BTreeMap<String, CachedObject>, IndexError> {
         self.pool.read(|connection| {
             let mut copies = BTreeMap::new();
-            let mut statement =
-                connection.prepare_cached("SELECT key, bytes, object_key FROM objects WHERE key >= ?1")?;
+            let mut statement = connection.prepare_cached(
+                "SELECT key, bytes, object_key FROM objects WHERE key >= ?1 AND key < ?1 || char(0x10FFFF)",
+            )?;
             for_each_row(statement.query([prefix])?, |row| {
                 let store_key: String = row.get(0)?;
-                if store_key.starts_with(prefix) {
-                    let wrapped = row.get_ref(2)?.as_blob()?;
-                    let key = wrapped_key::unwrap(&self.cache_key, store_key.as_bytes(), wrapped)?;
+                let wrapped = row.get_ref(2)?.as_blob()?;
+                // A copy whose key does not unwrap is as good as not there: the object is read from the store again.
+                if let Ok(key) = wrapped_key::unwrap(&self.cache_key, store_key.as_bytes(), wrapped) {
                     copies.insert(store_key, CachedObject { bytes: row.get(1)?, key });
                 }
                 Ok(())
@@ -84,12 +85,10 @@ impl Index {
 
 fn keys_below(connection: &Connection, prefix: &str) -> rusqlite::Result<BTreeSet<String>> {
     let mut keys = BTreeSet::new();
-    let mut statement = connection.prepare_cached("SELECT key FROM objects WHERE key >= ?1")?;
+    let mut statement = connection
+        .prepare_cached("SELECT key FROM objects WHERE key >= ?1 AND key < ?1 || char(0x10FFFF)")?;
     for_each_row(statement.query([prefix])?, |row| {
-        let key: String = row.get(0)?;
-        if key.starts_with(prefix) {
-            keys.insert(key);
-        }
+        keys.insert(row.get(0)?);
         Ok(())
     })?;
     Ok(keys)

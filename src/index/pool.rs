@@ -26,9 +26,6 @@ const WRITER_CACHE_KIB: i64 = 16 * 1024;
 /// What the write-ahead log is cut back to after a large transaction.
 const JOURNAL_LIMIT_BYTES: i64 = 64 << 20;
 
-/// A file up to this size is fetched from the disk as a whole when it is opened.
-const FETCHED_MAX_BYTES: u64 = 16 << 20;
-
 /// The connections to one file.
 pub(super) struct Pool {
     path: PathBuf,
@@ -58,7 +55,6 @@ impl Pool {
     pub(super) fn open(path: &Path, identity: Identity) -> Result<(Self, bool), IndexError> {
         create_folder(path).map_err(IndexError::folder(path))?;
         let _lock = lock_file(path).map_err(IndexError::folder(path))?;
-        fetch_if_small(path);
         let (writer, rebuilt) = open_or_replace(path, &identity)?;
         let file = FileId::of(path).map_err(IndexError::folder(path))?;
         let readers = Mutex::new(Readers { file, idle: Vec::new() });
@@ -188,15 +184,6 @@ fn open_connection(path: &Path, cache_kib: i64) -> rusqlite::Result<Connection> 
     // Without this, statements are compiled anew for each value that is bound, in case it suggests another plan.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(connection)
-}
-
-/// Asks the kernel for all of the file if it is small: SQLite reads page by page, and waits for the disk each time.
-fn fetch_if_small(path: &Path) {
-    let Ok(file) = File::open(path) else { return };
-    if file.metadata().is_ok_and(|metadata| metadata.len() <= FETCHED_MAX_BYTES) {
-        // Only advice.
-        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::WillNeed);
-    }
 }
 
 fn create_folder(path: &Path) -> io::Result<()> {

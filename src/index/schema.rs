@@ -117,7 +117,7 @@ const FEATURES_VERSION: usize = 2;
 pub(super) struct Identity {
     store: StoreId,
     domain: DomainId,
-    /// Tells whether the key that wraps pack keys is the same, and nothing about it.
+    /// Tells whether the key that wraps the keys of objects is the same, and nothing about it.
     key_check: [u8; 32],
 }
 

@@ -175,7 +175,8 @@ impl Repository {
             .map_err(|source| RepoError::TooNew { location: self.store.location(), source })?;
         for _ in 0..MARK_ATTEMPTS {
             let listed = self.list_marks(Some(id))?.remove(&id).unwrap_or_default();
-            let states = self.open_marks(id, &listed, &mut Copies::new())?;
+            let mut copies = self.index.cached_objects(Prefix::Marks.as_str())?;
+            let states = self.open_marks(id, &listed, &mut copies)?;
             if states.values().copied().collect::<Marks>().say(state) {
                 return Ok(Marking::Stood);
             }
@@ -221,7 +222,7 @@ impl Repository {
         Ok(marks)
     }
 
-    /// Returns what the marks of a snapshot say, each from the index or from the store. A mark that does not open counts
+    /// Returns what the marks of a snapshot say, each from `copies` or from the store. A mark that does not open counts
     /// for nothing, on no axis, so that rubbish under a high number hides none below it.
     fn open_marks(
         &self,

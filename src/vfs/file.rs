@@ -18,7 +18,7 @@ use crate::crypto::hash::ChunkKind;
 use crate::format::content::{Content, ContentItem};
 use crate::format::tree::EntryKind;
 use crate::recent;
-use crate::repo::content::{ContentReader, Piece};
+use crate::repo::content::ContentReader;
 use crate::repo::{RepoError, Repository};
 
 /// Bound of the files that are kept, by weight.
@@ -85,19 +85,18 @@ impl ReadFile {
     /// Offers the kernel the whole pages of the chunk around `offset`. Errors are left to the read that meets them.
     pub(super) fn hand_over_around(&self, repo: &Repository, pages: &Pages, inode: u64, offset: u64) {
         let Some(pages) = pages.get() else { return };
-        let Ok(Some(Piece { offset: start, item: ContentItem::Data(id, length) })) =
-            self.reader.piece_at(repo, offset)
-        else {
-            return;
-        };
+        let Ok(Some(piece)) = self.reader.piece_at(repo, offset) else { return };
+        let ContentItem::Data(id, length) = piece.item else { return };
         let Ok(chunk) = repo.chunk(ChunkKind::Data, &id) else { return };
-        let end = start.saturating_add(length.into());
-        let whole = whole_pages(start..end, self.reader.length());
-        let part = usize::try_from(whole.start - start).ok().zip(usize::try_from(whole.end - start).ok());
+        let end = piece.offset.saturating_add(length.into());
+        let Some(whole) = whole_pages(piece.offset..end, self.reader.length()) else { return };
         // A chunk of another length than the list says is damaged.
-        if let Some(bytes) =
-            part.and_then(|(from, to)| chunk.get(from..to)).filter(|_| chunk.len() as u64 == end - start)
+        if chunk.len() as u64 == u64::from(length)
+            && let Ok(from) = usize::try_from(whole.start - piece.offset)
+            && let Ok(to) = usize::try_from(whole.end - piece.offset)
+            && let Some(bytes) = chunk.get(from..to)
         {
+            lock(&self.streams).note_handed_over(&whole);
             pages.store(inode, whole.start, bytes);
         }
     }
@@ -110,12 +109,12 @@ impl ReadFile {
     }
 }
 
-/// Returns the pages that lie in `range` of a file of `length` bytes; its last one may be shorter.
-fn whole_pages(range: Range<u64>, length: u64) -> Range<u64> {
+/// Returns the pages that lie in `range` of a file of `length` bytes, if any do; its last one may be shorter.
+fn whole_pages(range: Range<u64>, length: u64) -> Option<Range<u64>> {
     let page = rustix::param::page_size() as u64;
     let start = range.start.next_multiple_of(page);
     let end = if range.end == length { range.end } else { range.end - range.end % page };
-    start.min(end)..end
+    (start < end).then_some(start..end)
 }
 
 fn content_of(node: &Node) -> Result<&Content, VfsError> {
@@ -153,5 +152,46 @@ impl ReadFiles {
 
     pub(super) fn insert(&self, identity: Identity, file: Arc<ReadFile>) {
         self.0.insert(identity, file);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pages::testing::Kept;
+    use super::super::support::{Sandbox, Sketch, directory, find};
+    use super::*;
+
+    #[test]
+    fn only_whole_pages_are_handed_over() {
+        let page = rustix::param::page_size() as u64;
+        let length = 10 * page + 5;
+        assert_eq!(whole_pages(1..3 * page + 1, length), Some(page..3 * page));
+        assert_eq!(whole_pages(page..2 * page, length), Some(page..2 * page));
+        assert_eq!(whole_pages(9 * page + 1..length, length), Some(10 * page..length));
+        assert_eq!(whole_pages(page + 1..page + 9, length), None, "it lies within one page");
+        assert_eq!(whole_pages(page + 1..2 * page - 1, length), None);
+    }
+
+    #[test]
+    fn what_is_handed_over_is_what_stands_there() {
+        let sandbox = Sandbox::new();
+        let bytes: Vec<u8> =
+            (0..3_u32 << 18).flat_map(|n| n.wrapping_mul(0x9E37_79B9).to_le_bytes()).collect();
+        let manifest = sandbox.commit("etc", directory([("dump", Sketch::File(bytes.clone()))]));
+        let vfs = sandbox.only(&manifest);
+        let inode = find(&vfs, "dump").inode;
+        let file = vfs.file(inode).unwrap();
+        let (kept, pages) = (Kept::default(), Pages::default());
+        pages.attach(Box::new(kept.clone()));
+        for offset in [0, 1 << 20, 2_000_001, bytes.len() as u64 - 1, bytes.len() as u64] {
+            file.hand_over_around(&vfs.repo, &pages, inode, offset);
+        }
+        let handed = kept.take();
+        assert_eq!(handed.len(), 4, "nothing lies behind the end");
+        for (number, offset, piece) in handed {
+            let start = usize::try_from(offset).unwrap();
+            assert_eq!((number, piece.is_empty()), (inode, false));
+            assert!(bytes[start..start + piece.len()] == piece, "at {offset}");
+        }
     }
 }

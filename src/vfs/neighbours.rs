@@ -243,6 +243,7 @@ impl Habits {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pages::testing::Kept;
     use super::super::support::{Sandbox, directory, file, find, names};
     use super::*;
 
@@ -293,19 +294,6 @@ mod tests {
         }
     }
 
-    /// A file by its inode, and its bytes.
-    type Handed = (u64, Vec<u8>);
-
-    /// Keeps what it is given.
-    #[derive(Clone, Default)]
-    struct Pages(Arc<Mutex<Vec<Handed>>>);
-
-    impl PageCache for Pages {
-        fn store(&self, inode: u64, _offset: u64, bytes: &[u8]) {
-            lock(&self.0).push((inode, bytes.to_vec()));
-        }
-    }
-
     #[test]
     fn only_files_that_the_kernel_knows_are_handed_over_and_the_first_is_not() {
         let sandbox = Sandbox::new();
@@ -320,8 +308,8 @@ mod tests {
         ]);
         let manifest = sandbox.commit("etc", directory([("below", below)]));
         let vfs = sandbox.only(&manifest);
-        let pages = Pages::default();
-        vfs.attach(Box::new(pages.clone()));
+        let kept = Kept::default();
+        vfs.attach(Box::new(kept.clone()));
         assert_eq!(names(&vfs, "below").len(), 6);
         let known = ["a", "b", "c", "d", "f"].map(|name| find(&vfs, &format!("below/{name}")).inode);
         let place = vfs.place(find(&vfs, "below").inode).unwrap().1;
@@ -332,9 +320,8 @@ mod tests {
             bytes,
         };
         vfs.neighbours.hand_over(&handover(None, FIRST_WINDOW_BYTES));
-        let handed = std::mem::take(&mut *lock(&pages.0));
-        assert_eq!(handed, [(known[1], b"second".to_vec()), (known[4], b"last".to_vec())]);
+        assert_eq!(kept.take(), [(known[1], 0, b"second".to_vec()), (known[4], 0, b"last".to_vec())]);
         vfs.neighbours.hand_over(&handover(Some("a"), 6));
-        assert_eq!(std::mem::take(&mut *lock(&pages.0)), [(known[1], b"second".to_vec())]);
+        assert_eq!(kept.take(), [(known[1], 0, b"second".to_vec())]);
     }
 }

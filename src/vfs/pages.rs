@@ -23,3 +23,31 @@ impl Pages {
         self.0.get().map(Box::as_ref)
     }
 }
+
+#[cfg(test)]
+pub(super) mod testing {
+    use std::sync::{Arc, Mutex};
+
+    use super::super::lock;
+    use super::PageCache;
+
+    /// What was handed over: an inode, an offset, and bytes.
+    type Handed = (u64, u64, Vec<u8>);
+
+    /// Keeps what it is given.
+    #[derive(Clone, Default)]
+    pub(in crate::vfs) struct Kept(Arc<Mutex<Vec<Handed>>>);
+
+    impl Kept {
+        /// Returns what it was given since it was asked last.
+        pub(in crate::vfs) fn take(&self) -> Vec<Handed> {
+            std::mem::take(&mut *lock(&self.0))
+        }
+    }
+
+    impl PageCache for Kept {
+        fn store(&self, inode: u64, offset: u64, bytes: &[u8]) {
+            lock(&self.0).push((inode, offset, bytes.to_vec()));
+        }
+    }
+}

@@ -49,6 +49,14 @@ impl Streams {
         self.recent.push(stream);
         ahead.map(Advice::ReadAhead)
     }
+
+    /// Takes note that the kernel was given a range: who reads on will ask for what comes behind it.
+    pub(super) fn note_handed_over(&mut self, range: &Range<u64>) {
+        if let Some(stream) = self.recent.iter_mut().rfind(|stream| range.contains(&stream.reached)) {
+            stream.reached = range.end;
+            stream.ahead = stream.ahead.max(range.end);
+        }
+    }
 }
 
 /// One reader's way through a file.
@@ -165,6 +173,16 @@ mod tests {
             assert_eq!(*own[0], start + 2 * READ..start + 2 * READ + FIRST_WINDOW_BYTES);
             assert!(own.windows(2).all(|pair| pair[0].end == pair[1].start), "{own:?}");
         }
+    }
+
+    #[test]
+    fn who_reads_on_behind_what_was_handed_over_is_a_stream() {
+        let mut streams = Streams::default();
+        assert_eq!(streams.note(READ..2 * READ, LENGTH), Some(Advice::HandOver));
+        let end = 4 << 20;
+        streams.note_handed_over(&(0..end));
+        let ahead = end + READ..end + READ + FIRST_WINDOW_BYTES;
+        assert_eq!(streams.note(end..end + READ, LENGTH), Some(Advice::ReadAhead(ahead)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the threads of one restore share: the queue of entries, the sums, the failures, and the end of it all.
 //!
-//! Entries go through one bounded queue in the order of the snapshot, since small neighbours share frames; a few of a
-//! directory at a time, since threads that make files in one directory wait for each other.
+//! Entries go through one bounded queue, nearly in the order of the snapshot, since small neighbours share frames; a few
+//! of a directory at a time, since threads that make files in one directory wait for each other.
 
 use std::collections::BTreeMap;
 use std::io;

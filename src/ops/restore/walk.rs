@@ -17,7 +17,7 @@ const OWNER_MAY_REOPEN: u16 = 0o500;
 
 /// Entries that are queued together at most.
 const BATCH_ENTRIES: usize = 16;
-/// Entries that hold more than this together are not queued together.
+/// Entries are queued together until they hold more than this.
 const BATCH_BYTES: u64 = 1 << 20;
 
 struct Level<'a> {
@@ -65,7 +65,9 @@ pub(super) fn walk(run: &Run<'_>, scope: Scope, counts: Counts, queue: &Sender<B
             None => {
                 let last = level.take();
                 leave(run, &mut stack);
-                send(run, queue, last);
+                if !send(run, queue, last) {
+                    break;
+                }
                 continue;
             }
         };
@@ -85,7 +87,9 @@ pub(super) fn walk(run: &Run<'_>, scope: Scope, counts: Counts, queue: &Sender<B
                     run.progress.event(Event::Found { files: 1, bytes: entry.size() });
                 }
                 let full = level.add(entry);
-                send(run, queue, full);
+                if !send(run, queue, full) {
+                    break;
+                }
             }
         }
     }
@@ -108,11 +112,11 @@ fn is_excluded(run: &Run<'_>, directory: &OpenDirectory, entry: &Entry) -> bool 
     !exclude.is_empty() && exclude.exclude(&directory.path.join(&entry.name), path_kind(entry))
 }
 
-/// Queues a batch. Workers that are all gone have said why.
-fn send(run: &Run<'_>, queue: &Sender<Batch>, batch: Option<Batch>) {
-    if let Some(Err(unsent)) = batch.map(|batch| queue.send(batch)) {
-        run.release(unsent.into_inner().directory);
-    }
+/// Queues a batch, if there is one. Tells whether there are still workers to restore it.
+fn send(run: &Run<'_>, queue: &Sender<Batch>, batch: Option<Batch>) -> bool {
+    let Some(Err(unsent)) = batch.map(|batch| queue.send(batch)) else { return true };
+    run.release(unsent.into_inner().directory);
+    false
 }
 
 fn leave(run: &Run<'_>, stack: &mut Vec<Level<'_>>) {
