@@ -175,7 +175,7 @@ impl Repository {
             .map_err(|source| RepoError::TooNew { location: self.store.location(), source })?;
         for _ in 0..MARK_ATTEMPTS {
             let listed = self.list_marks(Some(id))?.remove(&id).unwrap_or_default();
-            let mut copies = self.index.cached_objects(Prefix::Marks.as_str())?;
+            let mut copies = self.index.cached_objects(&format!("{}{id}.", Prefix::Marks.as_str()))?;
             let states = self.open_marks(id, &listed, &mut copies)?;
             if states.values().copied().collect::<Marks>().say(state) {
                 return Ok(Marking::Stood);

@@ -112,7 +112,7 @@ impl ReadFile {
 /// Returns the pages that lie in `range` of a file of `length` bytes, if any do; its last one may be shorter.
 fn whole_pages(range: Range<u64>, length: u64) -> Option<Range<u64>> {
     let page = rustix::param::page_size() as u64;
-    let start = range.start.next_multiple_of(page);
+    let start = range.start.checked_next_multiple_of(page)?;
     let end = if range.end == length { range.end } else { range.end - range.end % page };
     (start < end).then_some(start..end)
 }
@@ -170,6 +170,7 @@ mod tests {
         assert_eq!(whole_pages(9 * page + 1..length, length), Some(10 * page..length));
         assert_eq!(whole_pages(page + 1..page + 9, length), None, "it lies within one page");
         assert_eq!(whole_pages(page + 1..2 * page - 1, length), None);
+        assert_eq!(whole_pages(u64::MAX - 1..u64::MAX, u64::MAX), None, "there is no page behind it");
     }
 
     #[test]
