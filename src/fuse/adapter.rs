@@ -21,6 +21,7 @@ use fuser::{
     ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use super::awake::Wakefulness;
 use super::convert::{absent, file_attr, file_type, refuse, seek_of, time_to_live};
 use crate::path::NAME_MAX_BYTES;
 use crate::vfs::{Lookup, Vfs, VfsError, Visit};
@@ -56,6 +57,7 @@ pub(super) struct Adapter {
     opens_files: bool,
     /// Whether it opens directories so.
     opens_directories: bool,
+    wakefulness: Option<Wakefulness>,
     /// Dropped with the adapter when the last event loop ends; nothing is ever sent.
     _serving: Sender<()>,
 }
@@ -63,12 +65,23 @@ pub(super) struct Adapter {
 impl Adapter {
     /// Returns an adapter to `vfs`. It drops `serving` when the mount has ended.
     pub(super) fn new(vfs: Arc<Vfs>, lists: AccessLists, serving: Sender<()>) -> Self {
-        Self { vfs, lists, opens_files: false, opens_directories: false, _serving: serving }
+        let (opens_files, opens_directories) = (false, false);
+        Self {
+            vfs,
+            lists,
+            opens_files,
+            opens_directories,
+            wakefulness: Wakefulness::start(),
+            _serving: serving,
+        }
     }
 
     /// Has a request answered. One that panics is answered with EIO when its reply is dropped; the event loop is
     /// needed for the next one.
     fn serve(&self, answer: impl FnOnce(&Vfs)) {
+        if let Some(wakefulness) = &self.wakefulness {
+            wakefulness.request();
+        }
         if catch_unwind(AssertUnwindSafe(|| answer(&self.vfs))).is_err() {
             tracing::error!("a request failed because of a bug");
         }

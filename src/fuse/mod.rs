@@ -4,6 +4,7 @@
 //! here goes to the background or prints: that is the command line's.
 
 mod adapter;
+mod awake;
 mod convert;
 mod mountinfo;
 mod place;
