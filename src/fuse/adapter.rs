@@ -261,10 +261,14 @@ impl Filesystem for Adapter {
     }
 
     fn statfs(&self, _request: &Request, _inode: INodeNo, reply: ReplyStatfs) {
-        let statistics = self.vfs.statistics();
-        let blocks = statistics.bytes.div_ceil(u64::from(STATFS_BLOCK_BYTES));
-        let unit = STATFS_BLOCK_BYTES;
-        reply.statfs(blocks, 0, 0, statistics.files, 0, unit, STATFS_NAME_BYTES, unit);
+        self.serve(|vfs| match vfs.statistics() {
+            Ok(statistics) => {
+                let blocks = statistics.bytes.div_ceil(u64::from(STATFS_BLOCK_BYTES));
+                let unit = STATFS_BLOCK_BYTES;
+                reply.statfs(blocks, 0, 0, statistics.files, 0, unit, STATFS_NAME_BYTES, unit);
+            }
+            Err(error) => reply.error(refuse(&error)),
+        });
     }
 
     fn getxattr(&self, _: &Request, inode: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {

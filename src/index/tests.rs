@@ -571,6 +571,7 @@ proptest! {
                 }
             }
         }
+        prop_assert_eq!(index.pack_bytes().unwrap(), expected.data_packs.bytes + expected.tree_packs.bytes);
         prop_assert_eq!(index.totals().unwrap(), expected);
     }
 }

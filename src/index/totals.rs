@@ -78,6 +78,18 @@ impl Index {
             Ok(totals)
         })
     }
+
+    /// Returns what all packs take.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be read or is damaged.
+    pub fn pack_bytes(&self) -> Result<u64, IndexError> {
+        self.pool.read(|connection| {
+            let mut totals = IndexTotals::default();
+            sum_packs(connection, &mut totals)?;
+            Ok(totals.data_packs.bytes.saturating_add(totals.tree_packs.bytes))
+        })
+    }
 }
 
 /// Returns the rows of packs for which another row stands. There are few: index objects are superseded soon.

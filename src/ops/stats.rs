@@ -132,8 +132,14 @@ pub fn stats(repo: &Repository, is_meant: &dyn Fn(&Snapshot) -> bool) -> Result<
 fn objects(repo: &Repository) -> Result<Vec<(Prefix, Sum)>, RepoError> {
     let mut found = Vec::new();
     for prefix in Prefix::ALL {
-        let mut sum = Sum::default();
-        repo.store().list(prefix, &mut |object| sum.add(object.bytes))?;
+        let (mut sum, mut failed) = (Sum::default(), None);
+        repo.store().list(prefix, &mut |object| match object.size(repo.store()) {
+            Ok(bytes) => bytes.into_iter().for_each(|bytes| sum.add(bytes)),
+            Err(error) => failed = Some(error),
+        })?;
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
         if sum.count > 0 {
             found.push((prefix, sum));
         }

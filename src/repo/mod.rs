@@ -97,13 +97,14 @@ impl Repository {
     }
 }
 
-/// Reads an object that was listed with `length` bytes, unless that is more than such an object may have.
+/// Reads an object, unless it has more bytes than such an object may have; `listed` is its length if a listing told it.
 pub(crate) fn get_small(
     store: &dyn ObjectStore,
     key: &ObjectKey,
-    length: u64,
+    listed: Option<u64>,
     max_bytes: usize,
 ) -> Result<Vec<u8>, RepoError> {
+    let length = listed.map_or_else(|| store.size(key), Ok)?;
     if length > max_bytes as u64 {
         let why = format!("it has {length} bytes, more than the {max_bytes} that it may have");
         return Err(RepoError::Damaged {

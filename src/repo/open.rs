@@ -171,7 +171,7 @@ impl Repository {
 }
 
 /// Returns the config object with the highest number, and its length; nothing where there is no store.
-fn latest_config(store: &dyn ObjectStore) -> Result<Option<(u32, u64)>, RepoError> {
+fn latest_config(store: &dyn ObjectStore) -> Result<Option<(u32, Option<u64>)>, RepoError> {
     let mut latest = None;
     store.list(Prefix::Config, &mut |object| {
         latest = latest.max(object.key.as_config().map(|number| (number, object.bytes)));

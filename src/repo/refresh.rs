@@ -57,7 +57,7 @@ impl Repository {
         Ok(())
     }
 
-    fn apply_index_object(&self, key: &ObjectKey, length: u64) -> Result<(), RepoError> {
+    fn apply_index_object(&self, key: &ObjectKey, length: Option<u64>) -> Result<(), RepoError> {
         let max_bytes = usize::try_from(IndexObject::MAX_BYTES).unwrap_or(usize::MAX);
         let opened = get_small(self.store.as_ref(), key, length, max_bytes).and_then(|bytes| {
             IndexObject::open(&self.keys, key.as_str(), &bytes)

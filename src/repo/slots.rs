@@ -38,7 +38,7 @@ pub(super) fn unlock(
     domain: DomainId,
     credential: &Credential,
 ) -> Result<RootSecret, RepoError> {
-    let mut copies: BTreeMap<SlotId, Vec<(ObjectKey, u64)>> = BTreeMap::new();
+    let mut copies: BTreeMap<SlotId, Vec<(ObjectKey, Option<u64>)>> = BTreeMap::new();
     store.list(Prefix::Keys, &mut |object| {
         if let Some((id, _)) = object.key.as_key_slot() {
             copies.entry(id).or_default().push((object.key, object.bytes));
@@ -86,7 +86,7 @@ pub(super) fn unlock(
     })
 }
 
-fn read(store: &dyn ObjectStore, key: &ObjectKey, length: u64) -> Result<KeySlot, RepoError> {
+fn read(store: &dyn ObjectStore, key: &ObjectKey, length: Option<u64>) -> Result<KeySlot, RepoError> {
     KeySlot::decode(&get_small(store, key, length, SLOT_MAX_BYTES)?)
         .map_err(|error| RepoError::Damaged { object: key.to_string(), source: Some(error) })
 }

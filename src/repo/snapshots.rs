@@ -31,8 +31,8 @@ pub struct Snapshot {
 /// Copies of small objects that the index holds, by store key.
 type Copies = BTreeMap<String, CachedObject>;
 
-/// The marks of a snapshot as the store lists them: their lengths by their numbers.
-type ListedMarks = BTreeMap<u32, u64>;
+/// The marks of a snapshot as the store lists them: their lengths, if it tells them, by their numbers.
+type ListedMarks = BTreeMap<u32, Option<u64>>;
 
 /// Whether it took a mark to have something said of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,7 +198,7 @@ impl Repository {
     /// Returns what the marks of each marked snapshot say.
     fn marks(&self) -> Result<BTreeMap<SnapshotId, Marks>, RepoError> {
         let marks = self.list_marks(None)?;
-        let numbered = |(id, numbers): (&SnapshotId, &BTreeMap<u32, u64>)| {
+        let numbered = |(id, numbers): (&SnapshotId, &ListedMarks)| {
             numbers.keys().map(|number| ObjectKey::mark(*id, *number).to_string()).collect::<Vec<_>>()
         };
         let mut copies = self.copies(Prefix::Marks, &marks.iter().flat_map(numbered).collect())?;
@@ -260,7 +260,7 @@ impl Repository {
         &self,
         kind: ObjectKind,
         key: &ObjectKey,
-        length: u64,
+        length: Option<u64>,
         max_bytes: usize,
         copies: &mut Copies,
         open: impl Fn(&SealKey, &[u8]) -> Result<T, FormatError>,

@@ -277,7 +277,7 @@ fn listing(store: &dyn ObjectStore, prefix: Prefix) -> BTreeMap<String, u64> {
     let mut twice = Vec::new();
     store
         .list(prefix, &mut |object| {
-            if found.insert(object.key.to_string(), object.bytes).is_some() {
+            if found.insert(object.key.to_string(), object.size(store).unwrap().unwrap()).is_some() {
                 twice.push(object.key);
             }
         })

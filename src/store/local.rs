@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, Once, PoisonError};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Dir, DirEntry, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use self::temporary::TemporaryFile;
@@ -135,12 +135,11 @@ impl LocalStore {
             let entry = entry?;
             let name = entry.file_name().to_str().unwrap_or_default();
             let Some(key) = ObjectKey::parse(&format!("{path}/{name}")) else { continue };
-            match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Err(Errno::NOENT) => {}
-                stat => match regular_bytes(&stat?).map_err(|error| name_entry(&key, &error))? {
-                    Some(bytes) => visit(ObjectInfo { key, bytes }),
-                    None => self.list_directory(key.as_str(), visit)?,
-                },
+            match file_type(&directory, &entry)? {
+                None => {}
+                Some(FileType::RegularFile) => visit(ObjectInfo { key, bytes: None }),
+                Some(FileType::Directory) => self.list_directory(key.as_str(), visit)?,
+                Some(other) => return Err(name_entry(&key, &not_an_object(other))),
             }
         }
         // Only now: a flush before the last entry was read would not cover it.
@@ -278,14 +277,31 @@ fn object_bytes(directory: &OwnedFd, name: &str) -> io::Result<Option<u64>> {
     }
 }
 
+/// Returns the type of an entry, which few file systems do not tell while they list; nothing if it is gone by now.
+fn file_type(directory: &OwnedFd, entry: &DirEntry) -> io::Result<Option<FileType>> {
+    match entry.file_type() {
+        FileType::Unknown => {
+            match rustix::fs::statat(directory, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => Ok(None),
+                stat => Ok(Some(FileType::from_raw_mode(stat?.st_mode))),
+            }
+        }
+        known => Ok(Some(known)),
+    }
+}
+
 /// Returns the length of a regular file, and nothing for a directory.
 fn regular_bytes(stat: &Stat) -> io::Result<Option<u64>> {
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => u64::try_from(stat.st_size).map(Some).map_err(io::Error::other),
         FileType::Directory => Ok(None),
-        // Skipped, a link to packs that were moved elsewhere would look like no packs.
-        other => Err(io::Error::other(format!("it is a {other:?}, not a file or directory"))),
+        other => Err(not_an_object(other)),
     }
+}
+
+/// Skipped, a link to packs that were moved elsewhere would look like no packs.
+fn not_an_object(found: FileType) -> io::Error {
+    io::Error::other(format!("it is a {found:?}, not a file or directory"))
 }
 
 fn name_entry(key: &ObjectKey, error: &io::Error) -> io::Error {

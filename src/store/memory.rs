@@ -62,7 +62,7 @@ impl ObjectStore for MemoryStore {
             .objects()
             .iter()
             .filter(|(key, _)| key.has_prefix(prefix))
-            .map(|(key, object)| ObjectInfo { key: key.clone(), bytes: object.len() as u64 })
+            .map(|(key, object)| ObjectInfo { key: key.clone(), bytes: Some(object.len() as u64) })
             .collect();
         found.into_iter().for_each(visit);
         Ok(())

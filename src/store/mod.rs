@@ -57,8 +57,9 @@ pub trait ObjectStore: Send + Sync {
 
     /// Visits every object whose key has the prefix, each once, in no order.
     ///
-    /// Objects that are created or deleted meanwhile may be visited or not. Temporary files and whatever else is
-    /// no object are never visited. When this fails, what was visited so far is a part that means nothing.
+    /// The visitor may use the store. Objects that are created or deleted meanwhile may be visited or not. Temporary
+    /// files and whatever else is no object are never visited. When this fails, what was visited so far is a part that
+    /// means nothing.
     fn list(&self, prefix: Prefix, visit: &mut dyn FnMut(ObjectInfo)) -> Result<(), StoreError>;
 
     /// Deletes an object; that it is absent already is no error.
@@ -96,8 +97,22 @@ pub enum Creation {
 pub struct ObjectInfo {
     /// Its key.
     pub key: ObjectKey,
-    /// Its length.
-    pub bytes: u64,
+    /// Its length, where the place tells it while it lists: a file system would have to be asked for each.
+    pub bytes: Option<u64>,
+}
+
+impl ObjectInfo {
+    /// Returns its length, and asks the store where the listing did not tell; nothing if it is gone by now.
+    ///
+    /// # Errors
+    /// Fails if the store cannot tell.
+    pub fn size(&self, store: &dyn ObjectStore) -> Result<Option<u64>, StoreError> {
+        match self.bytes.map_or_else(|| store.size(&self.key), Ok) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == StoreErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// What went wrong, for callers that decide.

@@ -23,21 +23,13 @@ const PAST_GENERATIONS: usize = 8;
 /// Counts the lists that were shown.
 pub(super) type Generation = u64;
 
-/// The views over all snapshots, and sums for `statfs`.
+/// The views over all snapshots.
 #[derive(Debug, Clone)]
 pub(super) struct Views {
     pub(super) generation: Generation,
     pub(super) root: Arc<ViewDirectory>,
-    pub(super) statistics: Statistics,
-}
-
-/// What `df` shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Statistics {
-    /// Bytes that the store or the snapshot takes.
-    pub bytes: u64,
-    /// Files, directories and everything else.
-    pub files: u64,
+    /// Files, directories and everything else of all snapshots.
+    pub(super) files: u64,
 }
 
 /// Lists the snapshots anew; returns nothing where nothing changed.
@@ -141,7 +133,7 @@ mod tests {
     use super::*;
 
     fn views(files: u64) -> Views {
-        Views { generation: 0, root: Arc::default(), statistics: Statistics { bytes: 0, files } }
+        Views { generation: 0, root: Arc::default(), files }
     }
 
     fn outdated(load: LoadViews) -> Listing {
@@ -153,7 +145,7 @@ mod tests {
     #[test]
     fn a_reader_sees_what_was_committed_since() {
         let listing = outdated(Box::new(|| Ok(Some(views(2)))));
-        assert_eq!(listing.current().statistics.files, 2);
+        assert_eq!(listing.current().files, 2);
     }
 
     #[test]
@@ -163,7 +155,7 @@ mod tests {
             generation += 1;
             Ok(Some(Views { generation, ..views(generation + 1) }))
         }));
-        let files_of = |generation| listing.past(generation).map(|views| views.statistics.files);
+        let files_of = |generation| listing.past(generation).map(|views| views.files);
         for generation in 1..=PAST_GENERATIONS as u64 {
             lock(&listing.shared.state).checked = Instant::now() - LISTING_LIFETIME;
             assert_eq!(listing.current().generation, generation);
@@ -177,13 +169,13 @@ mod tests {
     #[test]
     fn a_young_list_is_not_asked_for_again() {
         let listing = Listing::start(views(1), Box::new(|| Ok(Some(views(2))))).unwrap();
-        assert_eq!(listing.current().statistics.files, 1);
+        assert_eq!(listing.current().files, 1);
     }
 
     #[test]
     fn a_failure_keeps_the_old_list() {
         let listing = outdated(Box::new(|| Err(RepoError::NoSnapshot("gone".to_owned()))));
-        assert_eq!(listing.current().statistics.files, 1);
+        assert_eq!(listing.current().files, 1);
         assert!(lock(&listing.shared.state).checked.elapsed() < LISTING_LIFETIME);
     }
 
@@ -196,7 +188,7 @@ mod tests {
         }));
         lock(&listing.shared.state).started = Some(Instant::now() - PATIENCE);
         let before = Instant::now();
-        assert_eq!(listing.current().statistics.files, 1);
+        assert_eq!(listing.current().files, 1);
         assert!(before.elapsed() < PATIENCE / 2);
         drop(release);
     }

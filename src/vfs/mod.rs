@@ -43,7 +43,6 @@ use streams::Advice;
 pub use attributes::{NodeAttributes, NodeKind};
 pub use error::VfsError;
 pub use inodes::ROOT_INODE;
-pub use listing::Statistics;
 pub use pages::PageCache;
 pub use readdir::{DirectoryItem, Visit};
 
@@ -109,6 +108,15 @@ pub enum Seek {
     Data,
     /// The next byte that is a hole; the end of the file counts as one.
     Hole,
+}
+
+/// What `df` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Statistics {
+    /// Bytes that the store or the snapshot takes.
+    pub bytes: u64,
+    /// Files, directories and everything else.
+    pub files: u64,
 }
 
 /// A store as a read-only filesystem. All methods may be called from any thread.
@@ -306,13 +314,19 @@ impl Vfs {
     }
 
     /// Returns what `df` shows.
-    #[must_use]
-    pub fn statistics(&self) -> Statistics {
+    ///
+    /// # Errors
+    /// Fails if the index cannot be read.
+    pub fn statistics(&self) -> Result<Statistics, VfsError> {
         match &self.root {
-            Root::All(listing) => listing.known().statistics,
+            Root::All(listing) => {
+                let bytes = self.repo.index().pack_bytes().map_err(RepoError::from);
+                let bytes = bytes.map_err(VfsError::unreadable(|| "the local index".to_owned()))?;
+                Ok(Statistics { bytes, files: listing.known().files })
+            }
             Root::Snapshot(directory) => {
                 let totals = &directory.snapshot.totals;
-                Statistics { bytes: totals.bytes, files: node::count_nodes(totals) }
+                Ok(Statistics { bytes: totals.bytes, files: node::count_nodes(totals) })
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::attributes::{Extent, NodeAttributes, NodeKind, stored, synthetic};
 use super::directory::Directory;
 use super::inodes::{Identity, NodeKey, Place, ViewLink};
-use super::listing::{Generation, Listing, Statistics, Views};
+use super::listing::{Generation, Listing, Views};
 use super::short_name::ShortName;
 use super::stored::StoredEntry;
 use super::views::{ViewDirectory, ViewNode, arrange};
@@ -202,7 +202,7 @@ fn view_label(path: &[Name]) -> String {
 /// Lists the snapshots, and starts to follow the list.
 pub(super) fn follow_snapshots(repo: &Arc<Repository>) -> Result<Listing, RepoError> {
     let mut seen = Seen::default();
-    let views = load_views(repo, &mut seen)?.unwrap_or_else(|| seen.views(&[], Statistics::default()));
+    let views = load_views(repo, &mut seen)?.unwrap_or_else(|| seen.views(&[]));
     let repo = Arc::clone(repo);
     let load = move || load_views(&repo, &mut seen);
     Listing::start(views, Box::new(load)).map_err(|source| thread_error("listing snapshots", source))
@@ -216,8 +216,9 @@ struct Seen {
 }
 
 impl Seen {
-    fn views(&self, snapshots: &[Snapshot], statistics: Statistics) -> Views {
-        Views { generation: self.generation, root: arrange(snapshots, self.generation), statistics }
+    fn views(&self, snapshots: &[Snapshot]) -> Views {
+        let files = snapshots.iter().map(|s| count_nodes(&s.manifest.totals)).fold(0, u64::saturating_add);
+        Views { generation: self.generation, root: arrange(snapshots, self.generation), files }
     }
 }
 
@@ -230,11 +231,8 @@ fn load_views(repo: &Repository, seen: &mut Seen) -> Result<Option<Views>, RepoE
     }
     // Only now: what a snapshot needs was named by index objects before it was listed.
     repo.refresh()?;
-    let mut bytes = 0;
-    repo.index().packs(&mut |_, pack| bytes += pack.bytes)?;
-    let files = snapshots.iter().map(|s| count_nodes(&s.manifest.totals)).sum();
     *seen = Seen { snapshots: listed, generation: seen.generation + 1 };
-    Ok(Some(seen.views(&snapshots, Statistics { bytes, files })))
+    Ok(Some(seen.views(&snapshots)))
 }
 
 /// Returns the files, directories and others of a snapshot.

@@ -76,14 +76,21 @@ fn find_packs(run: &Run<'_>) -> Result<BTreeMap<PackId, PackJob>, RepoError> {
         let id = record.id;
         jobs.insert(id, PackJob { id, listed_bytes: None, indexed: Some((row, record)) });
     })?;
-    let mut unknown = Vec::new();
+    let (mut unknown, mut failed) = (Vec::new(), None);
     run.repo.store().list(Prefix::Packs, &mut |object| match object.key.as_pack() {
-        Some(id) => {
-            let job = jobs.entry(id).or_insert(PackJob { id, listed_bytes: None, indexed: None });
-            job.listed_bytes = Some(object.bytes);
-        }
+        Some(id) => match object.size(run.repo.store()) {
+            Ok(None) => {}
+            Ok(length) => {
+                let job = jobs.entry(id).or_insert(PackJob { id, listed_bytes: None, indexed: None });
+                job.listed_bytes = length;
+            }
+            Err(error) => failed = Some(error),
+        },
         None => unknown.push(object.key),
     })?;
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
     for key in unknown {
         run.progress.event(Event::Warning(&format!("{key} is nothing that this version knows")));
     }

@@ -464,7 +464,7 @@ fn a_pack_of_many_pieces_is_read_whole() {
     assert_eq!(stats.damaged, []);
     let mut bytes = 0;
     for prefix in Prefix::ALL {
-        fixture.memory.list(prefix, &mut |object| bytes += object.bytes).unwrap();
+        fixture.memory.list(prefix, &mut |object| bytes += object.bytes.unwrap()).unwrap();
     }
     assert_eq!(stats.bytes_read, bytes);
     // One byte of a frame that spans two pieces, one at the very end, and one that only the hash of the pack covers

@@ -223,6 +223,17 @@ fn a_read_only_store_is_readable() {
     assert_eq!(store.delete(&pack(1)).unwrap_err().kind(), StoreErrorKind::ReadOnly);
 }
 
+#[test]
+fn lengths_are_asked_for_when_they_are_wanted() {
+    let (_directory, store) = fresh();
+    put(&store, 1).unwrap();
+    let mut listed = Vec::new();
+    store.list(Prefix::Packs, &mut |object| listed.push(object)).unwrap();
+    assert_eq!(listed[0].size(&store).unwrap(), Some(4));
+    store.delete(&pack(1)).unwrap();
+    assert_eq!(listed[0].size(&store).unwrap(), None, "it is gone by now");
+}
+
 /// Mounts a vfat file system. Where the kernel has none, the test of this name is run by one that has.
 fn vfat(test: &str) -> Option<Mount> {
     match Mount::try_device("mkfs.vfat", &[]) {
