@@ -271,13 +271,14 @@ fn put(store: &dyn ObjectStore, key: &ObjectKey, bytes: &[u8]) -> Creation {
     store.create(key, Payload::Bytes(bytes)).unwrap()
 }
 
-/// Lists a prefix; a key that is listed twice fails.
+/// Lists a prefix, without what is deleted meanwhile; a key that is listed twice fails.
 fn listing(store: &dyn ObjectStore, prefix: Prefix) -> BTreeMap<String, u64> {
     let mut found = BTreeMap::new();
     let mut twice = Vec::new();
     store
         .list(prefix, &mut |object| {
-            if found.insert(object.key.to_string(), object.size(store).unwrap().unwrap()).is_some() {
+            let Some(bytes) = object.size(store).unwrap() else { return };
+            if found.insert(object.key.to_string(), bytes).is_some() {
                 twice.push(object.key);
             }
         })
