@@ -28,15 +28,12 @@ impl Index {
         self.look_up(id, |home, _| Ok(home))
     }
 
-    /// Returns the frames of a chunk's homes, in the order of [`Self::homes`], each with the ids of all its chunks.
+    /// Returns the frames of a chunk's homes, in the order of [`Self::homes`], each with all its chunks.
     ///
     /// # Errors
     /// Fails if the file cannot be read or is damaged.
-    pub fn neighbours(&self, id: &ChunkId) -> Result<Vec<(FrameRef, Vec<ChunkId>)>, IndexError> {
-        self.look_up(id, |home, list| {
-            let ids = decode_chunks(list).map(|chunk| chunk.map(|chunk| chunk.id));
-            Ok((home.frame, ids.collect::<rusqlite::Result<_>>()?))
-        })
+    pub fn neighbours(&self, id: &ChunkId) -> Result<Vec<(FrameRef, Vec<FrameChunk>)>, IndexError> {
+        self.look_up(id, |home, list| Ok((home.frame, decode_chunks(list).collect::<rusqlite::Result<_>>()?)))
     }
 
     /// Looks for a chunk; `make` gets each home with the chunk list of its frame.

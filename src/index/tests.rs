@@ -116,7 +116,8 @@ fn what_was_applied_is_found() {
     assert!(index.homes(&chunk(99)).unwrap().is_empty());
     let beside = |number| {
         let frames = index.neighbours(&chunk(number)).unwrap();
-        frames.into_iter().map(|(_, chunks)| chunks).collect::<Vec<_>>()
+        let ids = |chunks: Vec<FrameChunk>| chunks.iter().map(|chunk| chunk.id).collect::<Vec<_>>();
+        frames.into_iter().map(|(_, chunks)| ids(chunks)).collect::<Vec<_>>()
     };
     assert_eq!(beside(1), [[1, 2, 3].map(chunk).to_vec(), [5, 1].map(chunk).to_vec()]);
     assert_eq!(beside(4), [[4].map(chunk)]);

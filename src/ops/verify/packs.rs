@@ -2,6 +2,7 @@
 //!
 //! What is checked of a pack is owned by [`pack`](super::pack).
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,7 +49,10 @@ pub(super) fn verify_packs(run: &Run<'_>, share: Option<Share>) -> Result<(), Ve
         let chosen: BTreeSet<PackId> = chosen.share.into_iter().collect();
         jobs.retain(|id, job| chosen.contains(id) || job.is_amiss());
     }
-    let jobs: Vec<PackJob> = jobs.into_values().chain(last).collect();
+    let mut jobs: Vec<PackJob> = jobs.into_values().collect();
+    // The largest first, so that no thread is left alone with one.
+    jobs.sort_by_key(|job| Reverse(job.listed_bytes));
+    jobs.extend(last);
     let bytes_of = |bytes: &mut dyn Iterator<Item = u64>| bytes.fold(0, u64::saturating_add);
     let mut coverage = PackCoverage {
         packs: listed.len() as u64,

@@ -4,7 +4,7 @@
 //! with damage below them are walked for each snapshot again, since every snapshot's files are to be named, and
 //! so are pages of which another parent says something else: what a parent says of a page must be true as well.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 
 use super::claim::{NodeClaim, PageClaim, Step};
@@ -12,6 +12,7 @@ use super::report::DamageId;
 use super::{Run, add};
 use crate::crypto::hash::ChunkKind;
 use crate::format::content::{Content, ContentItem, ListNode};
+use crate::format::frame::FrameChunk;
 use crate::format::snapshot::Manifest;
 use crate::format::tree::{Attributes, Entry, EntryKind, Value};
 use crate::id::{ChunkId, SnapshotId};
@@ -19,6 +20,10 @@ use crate::index::FrameRef;
 use crate::path::TreePath;
 use crate::progress::error_chain;
 use crate::repo::RepoError;
+
+/// Chunks that are remembered because they lie beside one that was looked up. Files that lie side by side were stored
+/// side by side, and a lookup costs more than all else that is done for a file.
+const BESIDE_MAX: usize = 1 << 14;
 
 /// Walks snapshots and remembers what is whole.
 pub(super) struct Walker<'a> {
@@ -28,6 +33,8 @@ pub(super) struct Walker<'a> {
     hasher: RandomState,
     /// One frame for each chunk that was met.
     frames: BTreeSet<FrameRef>,
+    /// Chunks in frames that are not bad, with their lengths.
+    beside: HashMap<ChunkId, (FrameRef, u32)>,
 }
 
 /// A page that is being walked.
@@ -41,7 +48,13 @@ struct OpenPage {
 impl<'a> Walker<'a> {
     /// Starts with nothing known.
     pub(super) fn new(run: &'a Run<'a>) -> Self {
-        Self { run, whole: HashSet::new(), hasher: RandomState::new(), frames: BTreeSet::new() }
+        Self {
+            run,
+            whole: HashSet::new(),
+            hasher: RandomState::new(),
+            frames: BTreeSet::new(),
+            beside: HashMap::new(),
+        }
     }
 
     /// Returns the frames that hold everything that was met, trees included.
@@ -188,16 +201,33 @@ impl<'a> Walker<'a> {
 
     /// Looks where a chunk is; returns the damage if it is nowhere, or nowhere whole.
     fn chunk(&mut self, id: &ChunkId, length: Option<u32>) -> Result<Option<DamageId>, RepoError> {
-        let homes = self.run.repo.index().homes(id)?;
-        let Some(first) = homes.first() else {
+        if let Some((frame, found)) = self.beside.get(id)
+            && length.is_none_or(|length| length == *found)
+        {
+            self.frames.insert(*frame);
+            return Ok(None);
+        }
+        let homes = self.run.repo.index().neighbours(id)?;
+        let Some((frame, chunks)) = homes.first() else {
             return Ok(Some(self.run.report.bad_chunk(id, "it is in no pack of the store")));
         };
-        if length.is_some_and(|length| length != first.length) {
+        let found = chunks.iter().find(|chunk| chunk.id == *id);
+        if length.is_some_and(|length| found.is_none_or(|found| found.length != length)) {
             let what = "it has another length than the file that needs it says";
             return Ok(Some(self.run.report.bad_chunk(id, what)));
         }
-        self.frames.insert(first.frame);
-        Ok(self.run.report.why_all_bad(homes.iter().map(|home| home.frame)))
+        self.frames.insert(*frame);
+        if self.run.report.why_all_bad([*frame]).is_none() {
+            self.keep_beside(*frame, chunks);
+        }
+        Ok(self.run.report.why_all_bad(homes.iter().map(|(frame, _)| *frame)))
+    }
+
+    fn keep_beside(&mut self, frame: FrameRef, chunks: &[FrameChunk]) {
+        if self.beside.len() + chunks.len() > BESIDE_MAX {
+            self.beside.clear();
+        }
+        self.beside.extend(chunks.iter().map(|chunk| (chunk.id, (frame, chunk.length))));
     }
 
     fn touch(&self, snapshot: SnapshotId, path: &TreePath, damage: &BTreeSet<DamageId>) {

@@ -303,7 +303,7 @@ impl SessionWriter {
         }
         for (frame, chunks) in self.shared.index.neighbours(id)? {
             if self.shared.is_trusted(frame.pack)? {
-                lock(&self.usable).add(&chunks);
+                lock(&self.usable).add(chunks.iter().map(|chunk| chunk.id));
                 return Ok(true);
             }
         }

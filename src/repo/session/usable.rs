@@ -20,10 +20,10 @@ impl Default for UsableChunks {
 
 impl UsableChunks {
     /// Adds chunks; each takes the place of an older one.
-    pub(super) fn add(&mut self, ids: &[ChunkId]) {
+    pub(super) fn add(&mut self, ids: impl IntoIterator<Item = ChunkId>) {
         for id in ids {
-            if let Some(slot) = self.slots.get_mut(place(id)) {
-                *slot = Some(*id);
+            if let Some(slot) = self.slots.get_mut(place(&id)) {
+                *slot = Some(id);
             }
         }
     }
@@ -53,12 +53,12 @@ mod tests {
     fn what_was_added_is_there_until_another_one_takes_its_place() {
         let mut usable = UsableChunks::default();
         assert!(!usable.contains(&id(0, 0)));
-        usable.add(&[id(0, 0), id(1, 0), id(u16::MAX, 0)]);
+        usable.add([id(0, 0), id(1, 0), id(u16::MAX, 0)]);
         assert!(
             usable.contains(&id(0, 0)) && usable.contains(&id(1, 0)) && usable.contains(&id(u16::MAX, 0))
         );
         assert!(!usable.contains(&id(1, 1)), "the same place, another chunk");
-        usable.add(&[id(1, 1)]);
+        usable.add([id(1, 1)]);
         assert!(usable.contains(&id(1, 1)) && !usable.contains(&id(1, 0)));
     }
 }
