@@ -57,6 +57,7 @@ pub(super) struct Adapter {
     opens_files: bool,
     /// Whether it opens directories so.
     opens_directories: bool,
+    /// Keeps cores awake while requests come thick, where that helps.
     wakefulness: Option<Wakefulness>,
     /// Dropped with the adapter when the last event loop ends; nothing is ever sent.
     _serving: Sender<()>,

@@ -38,6 +38,7 @@ impl Wakefulness {
             return None;
         }
         let (bursts, watched) = bounded(1);
+        // Asked once now, to find out whether it is allowed.
         let started = stay_awake().and_then(|_| {
             let watch = move || watch(&watched, QUIET, stay_awake);
             std::thread::Builder::new().name("yester-awake".to_owned()).spawn(watch)

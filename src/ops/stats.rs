@@ -10,6 +10,7 @@ use crate::index::{IndexTotals, Sum};
 use crate::repo::snapshots::Snapshot;
 use crate::repo::{RepoError, Repository};
 use crate::store::key::Prefix;
+use crate::store::list_with_lengths;
 
 /// Sums over a store.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -132,14 +133,8 @@ pub fn stats(repo: &Repository, is_meant: &dyn Fn(&Snapshot) -> bool) -> Result<
 fn objects(repo: &Repository) -> Result<Vec<(Prefix, Sum)>, RepoError> {
     let mut found = Vec::new();
     for prefix in Prefix::ALL {
-        let (mut sum, mut failed) = (Sum::default(), None);
-        repo.store().list(prefix, &mut |object| match object.size(repo.store()) {
-            Ok(bytes) => bytes.into_iter().for_each(|bytes| sum.add(bytes)),
-            Err(error) => failed = Some(error),
-        })?;
-        if let Some(error) = failed {
-            return Err(error.into());
-        }
+        let mut sum = Sum::default();
+        list_with_lengths(repo.store(), prefix, &mut |_, bytes| sum.add(bytes))?;
         if sum.count > 0 {
             found.push((prefix, sum));
         }

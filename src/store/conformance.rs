@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use super::key::{ObjectKey, Prefix};
-use super::{Creation, ObjectStore, Payload, StoreErrorKind, probe};
+use super::{Creation, ObjectStore, Payload, StoreErrorKind, list_with_lengths, probe};
 use crate::id::PackId;
 
 type Check = fn(&dyn ObjectStore);
@@ -275,14 +275,12 @@ fn put(store: &dyn ObjectStore, key: &ObjectKey, bytes: &[u8]) -> Creation {
 fn listing(store: &dyn ObjectStore, prefix: Prefix) -> BTreeMap<String, u64> {
     let mut found = BTreeMap::new();
     let mut twice = Vec::new();
-    store
-        .list(prefix, &mut |object| {
-            let Some(bytes) = object.size(store).unwrap() else { return };
-            if found.insert(object.key.to_string(), bytes).is_some() {
-                twice.push(object.key);
-            }
-        })
-        .unwrap();
+    let visit = &mut |key: ObjectKey, bytes| {
+        if found.insert(key.to_string(), bytes).is_some() {
+            twice.push(key);
+        }
+    };
+    list_with_lengths(store, prefix, visit).unwrap();
     assert!(twice.is_empty(), "listed twice: {twice:?}");
     found
 }

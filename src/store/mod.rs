@@ -115,6 +115,24 @@ impl ObjectInfo {
     }
 }
 
+/// Visits every object whose key has the prefix with its length, as [`ObjectStore::list`] does.
+///
+/// # Errors
+/// Fails if the store cannot be listed, or cannot tell a length.
+pub fn list_with_lengths(
+    store: &dyn ObjectStore,
+    prefix: Prefix,
+    visit: &mut dyn FnMut(ObjectKey, u64),
+) -> Result<(), StoreError> {
+    let mut failed = None;
+    store.list(prefix, &mut |object| match object.size(store) {
+        Ok(Some(bytes)) => visit(object.key, bytes),
+        Ok(None) => {}
+        Err(error) => failed = Some(error),
+    })?;
+    failed.map_or(Ok(()), Err)
+}
+
 /// What went wrong, for callers that decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StoreErrorKind {

@@ -15,6 +15,7 @@ use crate::index::{FrameRef, PackRecord, PackRow};
 use crate::progress::Event;
 use crate::repo::RepoError;
 use crate::store::key::{ObjectKey, Prefix};
+use crate::store::list_with_lengths;
 
 /// A pack that the store lists, the index, or both.
 pub(super) struct PackJob {
@@ -50,7 +51,7 @@ pub(super) fn verify_packs(run: &Run<'_>, share: Option<Share>) -> Result<(), Ve
         jobs.retain(|id, job| chosen.contains(id) || job.is_amiss());
     }
     let mut jobs: Vec<PackJob> = jobs.into_values().collect();
-    // The largest first, so that no thread is left alone with one.
+    // The largest first: one that begins last is read by one thread while the others have nothing to do.
     jobs.sort_by_key(|job| Reverse(job.listed_bytes));
     jobs.extend(last);
     let bytes_of = |bytes: &mut dyn Iterator<Item = u64>| bytes.fold(0, u64::saturating_add);
@@ -80,21 +81,14 @@ fn find_packs(run: &Run<'_>) -> Result<BTreeMap<PackId, PackJob>, RepoError> {
         let id = record.id;
         jobs.insert(id, PackJob { id, listed_bytes: None, indexed: Some((row, record)) });
     })?;
-    let (mut unknown, mut failed) = (Vec::new(), None);
-    run.repo.store().list(Prefix::Packs, &mut |object| match object.key.as_pack() {
-        Some(id) => match object.size(run.repo.store()) {
-            Ok(None) => {}
-            Ok(length) => {
-                let job = jobs.entry(id).or_insert(PackJob { id, listed_bytes: None, indexed: None });
-                job.listed_bytes = length;
-            }
-            Err(error) => failed = Some(error),
-        },
-        None => unknown.push(object.key),
+    let mut unknown = Vec::new();
+    list_with_lengths(run.repo.store(), Prefix::Packs, &mut |key, bytes| match key.as_pack() {
+        Some(id) => {
+            let job = jobs.entry(id).or_insert(PackJob { id, listed_bytes: None, indexed: None });
+            job.listed_bytes = Some(bytes);
+        }
+        None => unknown.push(key),
     })?;
-    if let Some(error) = failed {
-        return Err(error.into());
-    }
     for key in unknown {
         run.progress.event(Event::Warning(&format!("{key} is nothing that this version knows")));
     }
