@@ -17,6 +17,7 @@ mod sample;
 mod tests;
 mod walk;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -44,6 +45,9 @@ pub const FILES_MAX: usize = 10_000;
 const ATTEMPTS_MAX: usize = 3;
 
 /// What is verified.
+///
+/// Where a frame is bad, other frames that hold its chunks are read as well, whatever the scope: nothing else tells
+/// which of the chunks are lost.
 #[derive(Debug, Clone, Copy)]
 pub enum Scope<'a> {
     /// All that the store holds.
@@ -207,8 +211,11 @@ fn verify_all(run: Run<'_>) -> Result<Run<'_>, VerifyError> {
 fn verify_sample(run: Run<'_>, share: Share) -> Result<Run<'_>, VerifyError> {
     let manifests = objects::verify(&run)?;
     run.repo.refresh()?;
-    packs::verify_packs(&run, Some(share))?;
+    let taken = packs::verify_packs(&run, Some(share))?;
     if run.report.has_bad_frames() {
+        let others = packs::other_homes(&run, run.report.known_bad_frames())?;
+        // What left the index meanwhile is told by the next sample, which takes the damaged packs again.
+        packs::verify_frames(&run, others, &taken)?;
         walk(&run, &manifests)?;
     }
     Ok(run)
@@ -238,7 +245,7 @@ fn verify_frames_of<'a>(mut run: Run<'a>, snapshot: &Snapshot) -> Result<Run<'a>
         let mut walker = Walker::new(&run);
         walker.snapshot(&snapshot.manifest)?;
         let frames = walker.into_frames();
-        if packs::verify_frames(&run, &frames)? == Held::All {
+        if packs::verify_frames(&run, frames, &BTreeSet::new())? == Held::All {
             return Ok(run);
         }
         run = Run { report: Report::default(), counts: Counts::default(), ..run };

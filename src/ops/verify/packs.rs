@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::pack::{check, note, verify_pack};
+use super::pack::{Noted, check, note, verify_pack};
 use super::{PackCoverage, Run, Share, VerifyError, add, parallel};
 use crate::format::pack::PACK_MAX_BYTES;
 use crate::id::PackId;
@@ -36,8 +36,8 @@ impl PackJob {
 }
 
 /// Reads packs of the store whole: every one, or a share of them, those that were not whole when they were read last,
-/// and those of which the lists say that they are damaged.
-pub(super) fn verify_packs(run: &Run<'_>, share: Option<Share>) -> Result<(), VerifyError> {
+/// and those of which the lists say that they are damaged. Returns those of them that the index knows.
+pub(super) fn verify_packs(run: &Run<'_>, share: Option<Share>) -> Result<BTreeSet<PackRow>, VerifyError> {
     let mut jobs = find_packs(run)?;
     run.times.retain(|id| jobs.contains_key(id));
     let listed: Vec<(PackId, u64)> =
@@ -65,13 +65,14 @@ pub(super) fn verify_packs(run: &Run<'_>, share: Option<Share>) -> Result<(), Ve
     };
     run.progress.event(Event::Found { files: jobs.len() as u64, bytes: coverage.bytes_taken });
     run.progress.event(Event::FoundAll);
+    let rows = jobs.iter().filter_map(|job| job.indexed.as_ref().map(|(row, _)| *row)).collect();
     let verified = parallel::for_each(run.threads, jobs, |job| verify_pack(run, &job));
     // What was found whole before a store went away stays found.
     run.times.flush();
     verified?;
     run.times.cover(listed.into_iter().map(|(id, _)| id), &mut coverage);
     *run.coverage.lock().unwrap_or_else(PoisonError::into_inner) = Some(coverage);
-    Ok(())
+    Ok(rows)
 }
 
 /// Returns the packs that the store lists, the index, or both.
@@ -104,8 +105,50 @@ pub(super) enum Held {
     NotAll,
 }
 
+/// Reads these frames, and for every chunk of one that is bad other frames that hold it, until one is whole or all are
+/// bad. Leaves out the frames of `packs_read`.
+pub(super) fn verify_frames(
+    run: &Run<'_>,
+    mut frames: BTreeSet<FrameRef>,
+    packs_read: &BTreeSet<PackRow>,
+) -> Result<Held, VerifyError> {
+    let mut read: BTreeSet<FrameRef> = BTreeSet::new();
+    loop {
+        frames.retain(|frame| !read.contains(frame) && !packs_read.contains(&frame.pack));
+        if frames.is_empty() {
+            break;
+        }
+        if read_frames(run, &frames)? == Held::NotAll {
+            return Ok(Held::NotAll);
+        }
+        let others = other_homes(run, frames.iter().copied().filter(|frame| run.report.is_bad(*frame)))?;
+        read.append(&mut frames);
+        frames = others;
+    }
+    let packs: BTreeSet<PackRow> = read.iter().map(|frame| frame.pack).collect();
+    add(&run.counts.packs, packs.len() as u64);
+    Ok(Held::All)
+}
+
+/// Returns for every chunk of these bad frames the first frame that holds it and is not known to be bad.
+pub(super) fn other_homes(
+    run: &Run<'_>,
+    bad: impl IntoIterator<Item = FrameRef>,
+) -> Result<BTreeSet<FrameRef>, RepoError> {
+    let index = run.repo.index();
+    let mut others = BTreeSet::new();
+    for frame in bad {
+        let Some(record) = index.frame(frame)? else { continue };
+        for chunk in &record.entry.chunks {
+            let homes = index.homes(&chunk.id)?;
+            others.extend(homes.iter().map(|home| home.frame).find(|home| !run.report.is_bad(*home)));
+        }
+    }
+    Ok(others)
+}
+
 /// Reads these frames and no others, pack by pack in the order in which they lie.
-pub(super) fn verify_frames(run: &Run<'_>, frames: &BTreeSet<FrameRef>) -> Result<Held, VerifyError> {
+fn read_frames(run: &Run<'_>, frames: &BTreeSet<FrameRef>) -> Result<Held, VerifyError> {
     let mut packs: BTreeMap<PackRow, Vec<u32>> = BTreeMap::new();
     for frame in frames {
         packs.entry(frame.pack).or_default().push(frame.number);
@@ -113,12 +156,11 @@ pub(super) fn verify_frames(run: &Run<'_>, frames: &BTreeSet<FrameRef>) -> Resul
     run.progress.event(Event::Found { files: packs.len() as u64, bytes: 0 });
     run.progress.event(Event::FoundAll);
     let has_lost = AtomicBool::new(false);
-    parallel::for_each(run.threads, packs, |(row, numbers)| {
+    let verified = parallel::for_each(run.threads, packs, |(row, numbers)| {
         let Some(pack) = run.repo.index().pack(row)? else {
             has_lost.store(true, Ordering::Relaxed);
             return Ok(());
         };
-        add(&run.counts.packs, 1);
         let mut bad = Vec::new();
         for number in numbers {
             let Some(record) = run.repo.index().frame(FrameRef { pack: row, number })? else {
@@ -132,9 +174,14 @@ pub(super) fn verify_frames(run: &Run<'_>, frames: &BTreeSet<FrameRef>) -> Resul
                 bad.push((number, what));
             }
         }
-        note(run, &ObjectKey::pack(&pack.id), Some(row), Vec::new(), &bad);
+        // Samples take it until it is whole.
+        if note(run, &ObjectKey::pack(&pack.id), Some(row), Vec::new(), &bad) == Noted::Damage {
+            run.times.found_suspect(pack.id);
+        }
         run.progress.event(Event::Done { files: 1, bytes: 0 });
         Ok(())
-    })?;
+    });
+    run.times.flush();
+    verified?;
     Ok(if has_lost.into_inner() { Held::NotAll } else { Held::All })
 }

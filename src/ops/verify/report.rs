@@ -54,7 +54,8 @@ impl Report {
         id
     }
 
-    /// Tells why none of the frames `homes` of a chunk can be read; nothing if one of them can.
+    /// Tells why none of the frames `homes` of a chunk can be read; nothing if one of them can. Those that were not
+    /// read count as whole.
     pub(super) fn why_all_bad(&self, homes: impl IntoIterator<Item = FrameRef>) -> Option<DamageId> {
         let found = self.lock();
         let mut why = None;
@@ -87,6 +88,16 @@ impl Report {
     /// Tells whether there are bad frames.
     pub(super) fn has_bad_frames(&self) -> bool {
         !self.lock().bad_frames.is_empty()
+    }
+
+    /// Tells whether a frame is known to be bad.
+    pub(super) fn is_bad(&self, frame: FrameRef) -> bool {
+        self.lock().bad_frames.contains_key(&frame)
+    }
+
+    /// Returns all frames that are known to be bad.
+    pub(super) fn known_bad_frames(&self) -> Vec<FrameRef> {
+        self.lock().bad_frames.keys().copied().collect()
     }
 
     /// Forgets what a walk found, and keeps what reading frames found.

@@ -102,12 +102,13 @@ fn frames_that_left_the_index_are_not_passed_over() {
     let mut walker = Walker::new(&run);
     walker.snapshot(&snapshot.manifest).unwrap();
     let frames = walker.into_frames();
-    assert_eq!(packs::verify_frames(&run, &frames).unwrap(), Held::All);
+    let verify_frames = || packs::verify_frames(&run, frames.clone(), &BTreeSet::new()).unwrap();
+    assert_eq!(verify_frames(), Held::All);
     for key in fixture.keys(Prefix::Index) {
         fixture.memory.delete(&key).unwrap();
     }
     fixture.repo.refresh().unwrap();
-    assert_eq!(packs::verify_frames(&run, &frames).unwrap(), Held::NotAll);
+    assert_eq!(verify_frames(), Held::NotAll);
 }
 
 /// Takes the list of `file` for one of another length.
@@ -239,6 +240,49 @@ fn one_snapshot_alone_finds_its_own_damage_and_no_other() {
     assert_eq!(damage.object, pack.as_str());
     assert_eq!(damage.files, [(hurt.manifest.id, path("bad"))]);
     assert_eq!(stats.snapshots, 1);
+}
+
+/// Stores a chunk from two hosts at once; returns the snapshot of one of them and the packs that hold the chunk.
+fn commit_from_two_hosts(fixture: &Fixture, content: &[u8]) -> (Snapshot, Vec<ObjectKey>) {
+    let other = fixture.on_another_host();
+    let snapshot = fixture.commit(|maker| {
+        // The session of the one has begun: it does not learn what the other stores.
+        other.commit(|maker| vec![maker.file("theirs", content)]);
+        vec![maker.file("mine", content)]
+    });
+    let index = fixture.repo.index();
+    let homes = index.homes(&fixture.repo.keys().ids().chunk_id(ChunkKind::Data, content)).unwrap();
+    let packs = homes.iter().map(|home| index.pack(home.frame.pack).unwrap().unwrap().id);
+    let packs: Vec<ObjectKey> = packs.map(|id| ObjectKey::pack(&id)).collect();
+    assert_eq!(packs.len(), 2);
+    (snapshot, packs)
+}
+
+fn assert_damaged(stats: &VerifyStats, packs: &[ObjectKey]) {
+    let found: BTreeSet<&str> = stats.damaged.iter().map(|damage| damage.object.as_str()).collect();
+    let expected: BTreeSet<&str> = packs.iter().map(ObjectKey::as_str).collect();
+    assert_eq!(found, expected, "{:?}", stats.damaged);
+}
+
+#[test]
+fn a_chunk_is_lost_only_if_it_is_bad_in_every_pack_that_holds_it() {
+    let fixture = Fixture::new();
+    let (snapshot, packs) = commit_from_two_hosts(&fixture, &noise(50, 4000));
+    let one = || verify(&fixture.repo, Scope::Snapshot(&snapshot), &OPTIONS, &Silent).unwrap();
+    let files = |stats: &VerifyStats| -> Vec<(SnapshotId, TreePath)> {
+        stats.damaged.iter().flat_map(|damage| damage.files.clone()).collect()
+    };
+    let stats = one();
+    assert_eq!((stats.packs, stats.damaged), (2, vec![]), "the pack of trees, and one for the chunk");
+    fixture.tamper(&packs[0], |bytes| flip(bytes, 1000));
+    let stats = one();
+    assert_damaged(&stats, &packs[..1]);
+    assert_eq!((stats.packs, files(&stats)), (3, vec![]), "the chunk is whole in the second");
+    fixture.tamper(&packs[1], |bytes| flip(bytes, 1000));
+    let stats = one();
+    assert_damaged(&stats, &packs);
+    assert_eq!(files(&stats), [(snapshot.manifest.id, path("mine"))]);
+    assert_eq!((stats.packs, stats.snapshots), (3, 1));
 }
 
 #[test]
@@ -399,6 +443,24 @@ fn a_damaged_pack_is_never_taken_for_a_verified_one() {
     assert_eq!((states.len(), states.values().filter(|state| is_old(state)).count()), (6, 1));
     fixture.tamper(&packs[1], |bytes| flip(bytes, 1000));
     assert_eq!(sample(&fixture, &journal, 5).damaged, []);
+}
+
+#[test]
+fn a_sample_tells_what_is_lost_though_it_is_held_by_packs_that_had_no_turn() {
+    let fixture = Fixture::new();
+    let (_, packs) = commit_from_two_hosts(&fixture, &noise(51, 4000));
+    let (_folder, journal) = journal();
+    for pack in &packs {
+        fixture.tamper(pack, |bytes| flip(bytes, 1000));
+    }
+    let found =
+        (0..4).map(|_| sample(&fixture, &journal, 1)).find(|stats| !stats.damaged.is_empty()).unwrap();
+    assert_eq!((found.coverage.unwrap().packs_taken, found.packs), (1, 2));
+    assert_damaged(&found, &packs);
+    assert_eq!(found.damaged.iter().map(|damage| damage.files_touched).sum::<u64>(), 2);
+    // The other pack is in every sample from now on as well.
+    let states = journal.verified_packs(&place(&fixture.repo)).unwrap();
+    assert_eq!(states.values().filter(|state| state.is_suspect).count(), 2);
 }
 
 #[test]

@@ -217,7 +217,7 @@ impl<'a> Walker<'a> {
             return Ok(Some(self.run.report.bad_chunk(id, what)));
         }
         self.frames.insert(*frame);
-        if self.run.report.why_all_bad([*frame]).is_none() {
+        if !self.run.report.is_bad(*frame) {
             self.keep_beside(*frame, chunks);
         }
         Ok(self.run.report.why_all_bad(homes.iter().map(|(frame, _)| *frame)))
