@@ -256,6 +256,13 @@ impl<'a> Assembler<'a> {
     ) -> Result<(), IngestError> {
         let content = match source {
             FileSource::SameAsBefore => self.content_of_other_name(&name, stat),
+            FileSource::ChangedSince => {
+                let content = self.content_of_other_name(&name, stat);
+                if content.is_some() {
+                    self.fail_as_changed(&name);
+                }
+                content
+            }
             FileSource::Known(content) => {
                 self.count(stat.bytes);
                 self.remember_file(&name, stat, &content)?;
@@ -318,7 +325,7 @@ impl<'a> Assembler<'a> {
             Ok(read) => {
                 self.count(read.bytes);
                 if read.changed {
-                    self.fail(format!("{} changed while it was read", self.path_of(name)));
+                    self.fail_as_changed(name);
                 } else {
                     self.remember_file(name, stat, &read.content)?;
                 }
@@ -353,6 +360,10 @@ impl<'a> Assembler<'a> {
     fn count(&mut self, bytes: u64) {
         self.totals.bytes += bytes;
         self.progress.event(Event::Done { files: 1, bytes });
+    }
+
+    fn fail_as_changed(&mut self, name: &Name) {
+        self.fail(format!("{} changed while it was read", self.path_of(name)));
     }
 
     fn fail(&mut self, text: String) {

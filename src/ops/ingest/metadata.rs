@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use rustix::fs::{AtFlags, Statx, StatxAttributes, StatxFlags};
+use rustix::fs::{AtFlags, FileType, Statx, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
 use super::IngestError;
@@ -54,11 +54,17 @@ impl FileStat {
         statx(file, b"", AtFlags::EMPTY_PATH)
     }
 
-    /// Returns the group of all names of this file, if it has several.
+    /// Returns the group of all names of this file, if it has several. A regular file is in another group once it
+    /// changed: who mounts or restores takes all names of a group for one file with one content.
     pub(super) fn link_group(&self) -> Option<LinkGroup> {
         (self.links > 1).then(|| {
             let mut hasher = blake3::Hasher::new();
             hasher.update(&self.device.to_le_bytes()).update(&self.inode.to_le_bytes());
+            if FileType::from_raw_mode(u32::from(self.mode)) == FileType::RegularFile {
+                let Time { seconds, nanoseconds } = self.mtime;
+                hasher.update(&self.bytes.to_le_bytes());
+                hasher.update(&seconds.to_le_bytes()).update(&nanoseconds.to_le_bytes());
+            }
             let mut group = [0; 8];
             hasher.finalize_xof().fill(&mut group);
             LinkGroup { group: u64::from_le_bytes(group), links: self.links }
@@ -74,6 +80,11 @@ impl FileStat {
     pub(super) fn identity(&self) -> FileIdentity {
         FileIdentity { device: self.device, inode: self.inode, bytes: self.bytes, mtime: self.mtime }
     }
+
+    /// Returns what tells a file from all others, whatever its content.
+    pub(super) fn inode_identity(&self) -> InodeIdentity {
+        InodeIdentity { device: self.device, inode: self.inode, btime: self.btime }
+    }
 }
 
 /// A file with one content, by whatever name. An inode that is given to a new file is another one.
@@ -81,8 +92,17 @@ impl FileStat {
 pub(super) struct FileIdentity {
     device: u64,
     inode: u64,
-    bytes: u64,
-    mtime: Time,
+    pub(super) bytes: u64,
+    pub(super) mtime: Time,
+}
+
+/// A file, by whatever name and with whatever content. An inode that is given to a new file is another one where
+/// the file system tells times of creation; elsewhere it looks like a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct InodeIdentity {
+    device: u64,
+    inode: u64,
+    btime: Option<Time>,
 }
 
 fn statx(directory: BorrowedFd<'_>, name: &[u8], flags: AtFlags) -> io::Result<FileStat> {
@@ -239,5 +259,25 @@ fn grow_until_it_fits(
             Err(Errno::RANGE) => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    /// Where names move during the walk, more of them are met than were counted, and the last is taken for a new file.
+    #[test]
+    fn a_file_that_changed_is_in_another_link_group() {
+        let stat = FileStat { links: 2, ..FileStat::of(tempfile::tempfile().unwrap().as_fd()).unwrap() };
+        let written = |stat: FileStat| FileStat {
+            mtime: Time { nanoseconds: stat.mtime.nanoseconds ^ 1, ..stat.mtime },
+            ..stat
+        };
+        assert_ne!(written(stat).link_group(), stat.link_group());
+        let pipe = FileStat { mode: 0o010_600, ..stat };
+        assert_eq!(written(pipe).link_group(), pipe.link_group(), "it holds nothing");
     }
 }

@@ -158,10 +158,12 @@ impl Planner<'_> {
 
     fn file(&mut self, name: &Name, stat: &FileStat, source: FileSource<io::Result<()>>) {
         match source {
-            FileSource::SameAsBefore if self.unreadable.contains(&stat.identity()) => {
+            FileSource::SameAsBefore | FileSource::ChangedSince
+                if self.unreadable.contains(&stat.identity()) =>
+            {
                 return self.fail_at(name, "it is another name of a file that failed");
             }
-            FileSource::SameAsBefore => {}
+            FileSource::SameAsBefore | FileSource::ChangedSince => {}
             FileSource::Known(_) => self.plan.unchanged.add(stat.bytes),
             FileSource::Reading(Ok(())) => self.plan.to_read.add(stat.bytes),
             FileSource::Reading(Err(error)) => {

@@ -4,7 +4,7 @@ mod streams;
 
 use std::ffi::OsString;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -213,6 +213,45 @@ fn a_file_that_changes_meanwhile_is_stored_and_named() {
     assert_eq!(stats.manifest.completeness, Completeness::Partial);
     assert!(stats.failures[0].contains("changed while it was read"), "{:?}", stats.failures);
     assert_eq!(bytes(&repo, &entry(&repo, &stats, &setting.path("a")).unwrap()), b"after and longer");
+}
+
+/// The content under the first name is known, so that nothing but the look at it happens before the change.
+#[test]
+fn a_file_that_changes_between_its_names_stays_one_file_and_is_named() {
+    let setting = Setting::new();
+    let names = ["a", "b", "c"].map(|name| setting.path(name));
+    let [first, second, third] = &names;
+    setting.write("a", b"before");
+    fs::hard_link(first, second).unwrap();
+    fs::hard_link(first, third).unwrap();
+    let repo = setting.test.open();
+    let before = entry(&repo, &setting.ingest(&repo, &Silent), first).unwrap();
+    let known = KnownFile {
+        bytes: before.size(),
+        mtime: before.attributes.mtime,
+        ctime: before.attributes.ctime,
+        inode: fs::metadata(first).unwrap().ino(),
+        content: content(&before).clone(),
+    };
+    let directory = first.parent().unwrap().as_os_str().as_encoded_bytes().to_vec();
+    repo.index().remember_files("testhost/test", &[(directory, vec![(b"a".to_vec(), known)])]).unwrap();
+
+    let change = AtFirstFile(Mutex::new(Some(|| fs::write(first, b"after and longer").unwrap())));
+    let stats = setting.ingest(&repo, &change);
+    assert_eq!(stats.manifest.completeness, Completeness::Partial);
+    let told = [second, third].map(|path| format!("{} changed while it was read", path.display()));
+    assert_eq!(stats.failures, told);
+    let stored = names.each_ref().map(|path| entry(&repo, &stats, path).unwrap());
+    for entry in &stored {
+        assert_eq!(bytes(&repo, entry), b"before", "{}", entry.name);
+        assert_eq!((entry.link, entry.attributes.mtime), (before.link, before.attributes.mtime));
+    }
+
+    let next = setting.ingest(&repo, &Silent);
+    assert_eq!(next.manifest.completeness, Completeness::Complete);
+    for path in &names {
+        assert_eq!(bytes(&repo, &entry(&repo, &next, path).unwrap()), b"after and longer");
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::batch::BatchSender;
 use super::exclude::{ExcludedStats, Exclusion, Rules};
 use super::failures::{ReadError, Skip, Stop, VANISHED, out_of_files};
 use super::known::{self, KnownFiles};
-use super::metadata::{self, FileIdentity, FileStat, OwnerNames};
+use super::metadata::{self, FileIdentity, FileStat, InodeIdentity, OwnerNames};
 use super::part::Part;
 use super::selection::{Branch, Selection};
 use super::{IngestError, IngestOptions};
@@ -67,6 +67,8 @@ pub(super) enum FileSource<R> {
     Reading(R),
     /// Another name of a file that came before.
     SameAsBefore,
+    /// The same, of a file that changed since then; size and time are still those that came before.
+    ChangedSince,
 }
 
 /// Walks a selection.
@@ -80,8 +82,8 @@ pub(super) struct Walker<'a, P: Purpose> {
     owners: OwnerNames,
     rules: Rules<'a>,
     excluded: ExcludedStats,
-    /// Files with several names that were seen already, and how many of the names are still to come.
-    linked: HashMap<FileIdentity, u32>,
+    /// Files with several names that were seen already: the first look, and how many of the names are still to come.
+    linked: HashMap<InodeIdentity, (FileIdentity, u32)>,
     ahead: Arc<LookAhead<'a>>,
 }
 
@@ -424,27 +426,43 @@ impl<'a, P: Purpose> Walker<'a, P> {
         &mut self,
         level: &mut Level<'a>,
         name: &Name,
-        attributes: Attributes,
-        stat: FileStat,
+        mut attributes: Attributes,
+        mut stat: FileStat,
     ) -> Result<(), Stop> {
-        let source = if self.was_seen(&stat) {
-            FileSource::SameAsBefore
-        } else {
-            self.progress.event(ProgressEvent::Found { files: 1, bytes: stat.bytes });
-            let known = level
-                .known
-                .find(self.repo.index(), &self.series, name.as_bytes())
-                .map_err(RepoError::from)?
-                .filter(|known| known::is_unchanged(known, &stat));
-            match known {
-                Some(known) if self.purpose.is_usable(&known.content)? => {
-                    FileSource::Known(known.content.clone())
-                }
-                _ => FileSource::Reading(self.purpose.read(&level.directory, name, &stat)?),
+        let source = match self.first_look(&stat) {
+            None => self.source_of_first(level, name, &stat)?,
+            Some(first) if first == stat.identity() => FileSource::SameAsBefore,
+            Some(first) => {
+                // Restored as two files, the names would show a state that the source never had. As one, they show
+                // what it was at the first look.
+                (stat.bytes, stat.mtime) = (first.bytes, first.mtime);
+                attributes.mtime = first.mtime;
+                FileSource::ChangedSince
             }
         };
         let link = stat.link_group();
         self.send(Found::File { name: name.clone(), attributes, link, stat, source })
+    }
+
+    /// Tells where the content of a file comes from that was not seen before.
+    fn source_of_first(
+        &self,
+        level: &mut Level<'a>,
+        name: &Name,
+        stat: &FileStat,
+    ) -> Result<FileSource<P::Reading>, Stop> {
+        self.progress.event(ProgressEvent::Found { files: 1, bytes: stat.bytes });
+        let known = level
+            .known
+            .find(self.repo.index(), &self.series, name.as_bytes())
+            .map_err(RepoError::from)?
+            .filter(|known| known::is_unchanged(known, stat));
+        Ok(match known {
+            Some(known) if self.purpose.is_usable(&known.content)? => {
+                FileSource::Known(known.content.clone())
+            }
+            _ => FileSource::Reading(self.purpose.read(&level.directory, name, stat)?),
+        })
     }
 
     fn take_other(
@@ -471,22 +489,23 @@ impl<'a, P: Purpose> Walker<'a, P> {
         Ok(self.send(Found::Other(entry))?)
     }
 
-    /// Tells whether another name of the file was seen, and counts this one.
-    fn was_seen(&mut self, stat: &FileStat) -> bool {
+    /// Returns what the file was when another of its names was seen, and counts this one; nothing for the first.
+    fn first_look(&mut self, stat: &FileStat) -> Option<FileIdentity> {
         if stat.links < 2 {
-            return false;
+            return None;
         }
-        match self.linked.entry(stat.identity()) {
-            hash_map::Entry::Vacant(first) => {
-                first.insert(stat.links - 1);
-                false
+        match self.linked.entry(stat.inode_identity()) {
+            hash_map::Entry::Vacant(unseen) => {
+                unseen.insert((stat.identity(), stat.links - 1));
+                None
             }
-            hash_map::Entry::Occupied(mut names_left) => {
-                *names_left.get_mut() -= 1;
-                if *names_left.get() == 0 {
-                    names_left.remove();
+            hash_map::Entry::Occupied(mut seen) => {
+                seen.get_mut().1 -= 1;
+                let (first, names_left) = *seen.get();
+                if names_left == 0 {
+                    seen.remove();
                 }
-                true
+                Some(first)
             }
         }
     }
