@@ -182,16 +182,26 @@ impl ContentReader {
     /// # Errors
     /// Fails if a node of the list cannot be read whole.
     pub fn data_bytes(&self, repo: &Repository) -> Result<u64, RepoError> {
-        let mut offset = 0;
-        let mut bytes = 0;
-        while let Some(piece) = self.piece_at(repo, offset)? {
-            let length = piece.item.length();
-            if matches!(piece.item, ContentItem::Data(..)) {
-                bytes += length;
-            }
-            offset = piece.offset + length;
+        match &self.root {
+            Root::Inline(node) => self.data_bytes_below(repo, node),
+            Root::List(id) => self.data_bytes_below(repo, &*self.node(repo, id, self.length, None)?),
         }
-        Ok(bytes)
+    }
+
+    /// Adds up the pieces below a node. Levels fall with each step down.
+    fn data_bytes_below(&self, repo: &Repository, node: &Node) -> Result<u64, RepoError> {
+        match &node.body {
+            ListNode::Items(items) => {
+                let data = items.iter().filter(|item| matches!(item, ContentItem::Data(..)));
+                Ok(data.map(ContentItem::length).fold(0, u64::saturating_add))
+            }
+            ListNode::Children { level, children } => {
+                children.iter().try_fold(0_u64, |bytes, (id, length)| {
+                    let child = self.node(repo, id, *length, level.checked_sub(1))?;
+                    Ok(bytes.saturating_add(self.data_bytes_below(repo, &child)?))
+                })
+            }
+        }
     }
 
     fn seek(

@@ -277,7 +277,7 @@ impl Vfs {
             self.prefetcher.request(&file, range.clone());
         }
         if offset == 0
-            && let Node::Entry { parent, stored } = file.node()
+            && let Node::Entry { parent, stored, .. } = file.node()
             && let Some(handover) = self.neighbours.note_read(parent, stored)
         {
             self.prefetcher.hand_over(&self.neighbours, handover);

@@ -13,14 +13,11 @@ use super::lock;
 use super::pages::{PageCache, Pages};
 use super::stored::StoredEntry;
 use crate::format::content::{Content, ContentItem};
-use crate::format::tree::EntryKind;
 use crate::id::ChunkId;
 use crate::path::Name;
 use crate::repo::content::ContentReader;
 use crate::repo::{RepoError, Repository};
 
-/// Files up to this size are handed over; longer ones are worth a request of their own.
-const SMALL_BYTES: u64 = 256 << 10;
 /// Bytes that are handed over of a directory at first.
 const FIRST_WINDOW_BYTES: u64 = 1 << 20;
 /// Bytes that are handed over at a time while somebody goes on reading the directory.
@@ -55,15 +52,11 @@ impl Neighbours {
         Self { repo, inodes, pages, habits: Mutex::default() }
     }
 
-    /// Takes note that a directory was listed to its end, where `entries` stand; returns what to hand over.
-    pub(super) fn note_listed(
-        &self,
-        directory: &Arc<Directory>,
-        entries: &[Arc<StoredEntry>],
-    ) -> Option<Handover> {
+    /// Takes note that a directory with so many small files was listed to its end; returns what to hand over.
+    pub(super) fn note_listed(&self, directory: &Arc<Directory>, small_files: usize) -> Option<Handover> {
         self.pages.get()?;
-        let gains = entries.iter().filter(|stored| small_content(stored).is_some()).nth(1).is_some();
-        if !gains || !lock(&self.habits).note_listed(directory.inode) {
+        // The first one is left to be asked for.
+        if small_files < 2 || !lock(&self.habits).note_listed(directory.inode) {
             return None;
         }
         Some(Handover { directory: Arc::clone(directory), after: None, bytes: FIRST_WINDOW_BYTES })
@@ -72,7 +65,7 @@ impl Neighbours {
     /// Takes note that the kernel asked for a file; returns what to hand over.
     pub(super) fn note_read(&self, directory: &Arc<Directory>, stored: &StoredEntry) -> Option<Handover> {
         self.pages.get()?;
-        small_content(stored)?;
+        stored.small_content()?;
         if stored.entry.link.is_some() {
             // It may have been looked up under another name, elsewhere.
             return None;
@@ -85,7 +78,7 @@ impl Neighbours {
     /// Hands files over. What cannot be read is left to the request that meets it.
     pub(super) fn hand_over(&self, handover: &Handover) {
         let Some(pages) = self.pages.get() else { return };
-        let reached = self.hand_over_to(pages, handover).ok().flatten();
+        let reached = self.hand_over_to(pages, handover);
         lock(&self.habits).note_handed_over(handover.directory.inode, reached);
     }
 
@@ -94,8 +87,8 @@ impl Neighbours {
         lock(&self.habits).note_handed_over(handover.directory.inode, None);
     }
 
-    /// Returns the last name.
-    fn hand_over_to(&self, pages: &dyn PageCache, handover: &Handover) -> Result<Option<Name>, RepoError> {
+    /// Returns the last name. Goes past damaged pages, so that they are not met again and again.
+    fn hand_over_to(&self, pages: &dyn PageCache, handover: &Handover) -> Option<Name> {
         let Handover { directory, after, bytes } = handover;
         let mut reached = None;
         let mut last_chunk = None;
@@ -103,8 +96,12 @@ impl Neighbours {
         let mut left = *bytes;
         let mut is_first = after.is_none();
         for entry in self.repo.entries(&directory.tree, after.as_ref()) {
-            let stored = StoredEntry::new(entry?);
-            let Some(content) = small_content(&stored) else { continue };
+            let stored = match entry {
+                Ok(entry) => StoredEntry::new(entry),
+                Err(error) if error.is_damage() => continue,
+                Err(_) => break,
+            };
+            let Some(content) = stored.small_content() else { continue };
             let length = stored.entry.size();
             if length > left {
                 break;
@@ -123,7 +120,7 @@ impl Neighbours {
             // The files of the next directory, as it seems.
             self.repo.decode_behind(&chunk, FRAMES_BEHIND);
         }
-        Ok(reached)
+        reached
     }
 
     fn read<'a>(
@@ -143,14 +140,6 @@ impl Neighbours {
         let inode = key.inode();
         let (identity, _) = self.inodes.get(inode)?;
         (identity == key.identity(inode)).then_some(inode)
-    }
-}
-
-/// Returns the content of a file that is small, and not empty.
-fn small_content(stored: &StoredEntry) -> Option<&Content> {
-    match &stored.entry.kind {
-        EntryKind::File(content) if (1..=SMALL_BYTES).contains(&stored.entry.size()) => Some(content),
-        _ => None,
     }
 }
 

@@ -25,8 +25,8 @@ pub(super) enum Node {
     Link(Arc<ViewLink>),
     /// The root of a snapshot.
     Root(Arc<Directory>),
-    /// An entry of a directory.
-    Entry { parent: Arc<Directory>, stored: Arc<StoredEntry> },
+    /// An entry of a directory. A hard link has the metadata of the name by which the file was looked up first.
+    Entry { parent: Arc<Directory>, name: Name, stored: Arc<StoredEntry> },
 }
 
 impl Node {
@@ -36,7 +36,7 @@ impl Node {
             Self::View { path, .. } => view_label(path),
             Self::Link(link) => format!("the link to {}", crate::path::escape(&link.target)),
             Self::Root(directory) => directory.label(),
-            Self::Entry { parent, stored } => parent.label_of(&stored.entry.name),
+            Self::Entry { parent, name, .. } => parent.label_of(name),
         }
     }
 
@@ -100,7 +100,7 @@ impl Vfs {
                 stored
             }
         };
-        Ok(Node::Entry { parent: Arc::clone(parent), stored })
+        Ok(Node::Entry { parent: Arc::clone(parent), name: name.clone(), stored })
     }
 
     /// Gives a node of a view its number, and counts one lookup.
@@ -125,7 +125,8 @@ impl Vfs {
         }
     }
 
-    /// Gives an entry its number, counts one lookup, and keeps its metadata at hand.
+    /// Gives an entry its number, counts one lookup, and keeps its metadata at hand: what is kept already knows what was
+    /// costly to know of it.
     pub(super) fn intern_entry(&self, parent: &Arc<Directory>, stored: &Arc<StoredEntry>) -> NodeAttributes {
         let key = parent.key_of(stored);
         let inode = self.inodes.intern(&key, |inode| match &stored.entry.kind {
@@ -138,8 +139,12 @@ impl Vfs {
             ))),
             _ => Place::Entry { parent: Arc::clone(parent), name: ShortName::new(&stored.entry.name) },
         });
-        self.entries.insert(key.identity(inode), Arc::clone(stored));
-        self.entry_attributes(inode, stored)
+        let identity = key.identity(inode);
+        let kept = self.entries.get(identity).unwrap_or_else(|| {
+            self.entries.insert(identity, Arc::clone(stored));
+            Arc::clone(stored)
+        });
+        self.entry_attributes(inode, &kept)
     }
 
     /// Returns what `stat` shows of a node.

@@ -26,28 +26,47 @@ impl Pages {
 
 #[cfg(test)]
 pub(super) mod testing {
-    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
 
-    use super::super::lock;
+    use crossbeam_channel::{Receiver, Sender, unbounded};
+
     use super::PageCache;
+
+    /// No test waits longer than this for what it is given.
+    pub(in crate::vfs) const PATIENCE: Duration = Duration::from_secs(30);
 
     /// What was handed over: an inode, an offset, and bytes.
     type Handed = (u64, u64, Vec<u8>);
 
     /// Keeps what it is given.
-    #[derive(Clone, Default)]
-    pub(in crate::vfs) struct Kept(Arc<Mutex<Vec<Handed>>>);
+    #[derive(Clone)]
+    pub(in crate::vfs) struct Kept {
+        given: Sender<Handed>,
+        kept: Receiver<Handed>,
+    }
+
+    impl Default for Kept {
+        fn default() -> Self {
+            let (given, kept) = unbounded();
+            Self { given, kept }
+        }
+    }
 
     impl Kept {
         /// Returns what it was given since it was asked last.
         pub(in crate::vfs) fn take(&self) -> Vec<Handed> {
-            std::mem::take(&mut *lock(&self.0))
+            self.kept.try_iter().collect()
+        }
+
+        /// Returns the first thing that it was given since it was asked last; waits for it if need be.
+        pub(in crate::vfs) fn wait(&self) -> Handed {
+            self.kept.recv_timeout(PATIENCE).unwrap()
         }
     }
 
     impl PageCache for Kept {
         fn store(&self, inode: u64, offset: u64, bytes: &[u8]) {
-            lock(&self.0).push((inode, offset, bytes.to_vec()));
+            self.given.send((inode, offset, bytes.to_vec())).unwrap();
         }
     }
 }

@@ -102,7 +102,24 @@ fn steps(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pages::PageCache;
+    use super::super::pages::testing::Kept;
+    use super::super::support::{Sandbox, contents, directory, file, find, list};
     use super::*;
+
+    /// Holds the thread that hands over until it is let go.
+    struct Slow {
+        kept: Kept,
+        /// Disconnected then.
+        held: Receiver<()>,
+    }
+
+    impl PageCache for Slow {
+        fn store(&self, inode: u64, offset: u64, bytes: &[u8]) {
+            self.kept.store(inode, offset, bytes);
+            let _ = self.held.recv();
+        }
+    }
 
     #[test]
     fn a_window_is_cut_into_steps() {
@@ -111,5 +128,36 @@ mod tests {
             steps,
             [5..STEP_BYTES + 5, STEP_BYTES + 5..2 * STEP_BYTES + 5, (2 << 20) + 5..(2 << 20) + 6]
         );
+    }
+
+    #[test]
+    fn files_that_find_the_queue_full_are_handed_over_at_the_next_occasion() {
+        let sandbox = Sandbox::new();
+        let files = || directory([("x", file("1")), ("y", file("22")), ("z", file("333"))]);
+        let root = directory([("a", files()), ("b", files()), ("c", files())]);
+        let vfs = sandbox.only(&sandbox.commit("etc", root));
+        let kept = Kept::default();
+        let (holds, held) = bounded(0);
+        vfs.attach(Box::new(Slow { kept: kept.clone(), held }));
+        for path in ["a", "b"] {
+            list(&vfs, path);
+            contents(&vfs, &format!("{path}/x"), 100);
+        }
+        let inode = find(&vfs, "a/x").inode;
+        let busy = vfs.file(inode).unwrap();
+        vfs.prefetcher.hand_over_around(&busy, inode, 0);
+        kept.wait();
+        // The only thread is held by that one; these fill the queue.
+        for _ in 0..QUEUE_JOBS {
+            vfs.prefetcher.hand_over_around(&busy, inode, 0);
+        }
+        let refused = list(&vfs, "c");
+        drop(holds);
+        for _ in 0..QUEUE_JOBS {
+            assert_eq!(kept.wait().0, inode);
+        }
+        contents(&vfs, "c/x", 100);
+        contents(&vfs, "c/y", 100);
+        assert_eq!(kept.wait(), (refused[2], 0, b"333".to_vec()));
     }
 }

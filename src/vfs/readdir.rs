@@ -66,7 +66,7 @@ impl Vfs {
     ///
     /// # Errors
     /// Fails if the node is no directory, or the entry at `cookie` cannot be read; an unreadable one further on just
-    /// ends the visit.
+    /// ends the visit. Where a page of the directory is damaged, that is after all entries that can be read.
     pub fn read_directory(
         &self,
         inode: u64,
@@ -152,7 +152,7 @@ impl Vfs {
             Ok(stored.map(|stored| Found::Stored(Arc::clone(directory), stored)))
         })?;
         if visited == 0
-            && let Some(handover) = self.neighbours.note_listed(directory, cursor.batch())
+            && let Some(handover) = self.neighbours.note_listed(directory, cursor.small_files())
         {
             self.prefetcher.hand_over(&self.neighbours, handover);
         }

@@ -21,6 +21,9 @@ const CACHE_SLOT_BYTES: usize = 64;
 /// Guess of what an entry takes, for sizing the cache's tables.
 const TYPICAL_ENTRY_BYTES: u64 = 512;
 
+/// Files up to this size are small: they are handed over, while longer ones are worth a request of their own.
+const SMALL_BYTES: u64 = 256 << 10;
+
 /// An entry, and what is costly to know of it.
 #[derive(Debug)]
 pub(super) struct StoredEntry {
@@ -38,6 +41,14 @@ impl StoredEntry {
             _ => stored.blocks.get_or_init(|| 0),
         };
         stored
+    }
+
+    /// Returns the content of a file that is small, and not empty.
+    pub(super) fn small_content(&self) -> Option<&Content> {
+        match &self.entry.kind {
+            EntryKind::File(content) if (1..=SMALL_BYTES).contains(&self.entry.size()) => Some(content),
+            _ => None,
+        }
     }
 
     /// Returns the units of 512 bytes that are not holes. Walks the content list once, where there is one.

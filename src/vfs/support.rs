@@ -17,6 +17,7 @@ use crate::repo::Repository;
 use crate::repo::open::{CreateOptions, LocalFolders, OpenOptions};
 use crate::repo::session::{SessionOptions, SessionWriter};
 use crate::store::ObjectStore;
+use crate::store::fault::FaultStore;
 use crate::store::memory::MemoryStore;
 
 /// Chunks are small here, so that small files have long content lists.
@@ -28,6 +29,8 @@ pub(super) enum Sketch {
     /// Pieces: bytes, or a hole of that length.
     Pieces(Vec<Result<Vec<u8>, u64>>),
     Directory(Vec<(String, Sketch)>),
+    /// A directory whose page of this number was lost.
+    WithoutPage(usize, Vec<(String, Sketch)>),
     Symlink(&'static str),
     /// A name of the file that is linked under this number.
     Linked(u64, Vec<u8>),
@@ -74,6 +77,14 @@ impl Sandbox {
         self.repo = open(&self.store, &self.folder);
     }
 
+    /// Opens the store as [`Self::reopen`] does, and returns what shows each call of it.
+    pub(super) fn reopen_observed(&mut self) -> Arc<FaultStore> {
+        let observed = Arc::new(FaultStore::new(Arc::clone(&self.store) as Arc<dyn ObjectStore>));
+        self.folder = tempfile::tempdir().unwrap();
+        self.repo = open(&observed, &self.folder);
+        observed
+    }
+
     /// Commits a snapshot of `root` for a source of the host `here`.
     pub(super) fn commit(&self, source: &str, root: Sketch) -> Manifest {
         self.commit_as(Completeness::Complete, source, root)
@@ -84,7 +95,7 @@ impl Sandbox {
         let options = SessionOptions { threads: 1, ..SessionOptions::new(source) };
         let session = SessionWriter::open(&self.repo, options).unwrap();
         let Sketch::Directory(entries) = root else { panic!("a root is a directory") };
-        let root = write_directory(&self.repo, &session, entries);
+        let root = write_directory(&self.repo, &session, entries, None);
         let draft = Manifest { completeness, ..manifest(session.id(), "here", source, root) };
         session.commit(draft).unwrap().0
     }
@@ -104,7 +115,7 @@ impl Sandbox {
     }
 }
 
-fn open(store: &Arc<MemoryStore>, folder: &tempfile::TempDir) -> Arc<Repository> {
+fn open(store: &Arc<impl ObjectStore + 'static>, folder: &tempfile::TempDir) -> Arc<Repository> {
     let folders = LocalFolders { cache: folder.path().join("cache"), state: folder.path().join("state") };
     let options =
         OpenOptions { folders, host: "here".to_owned(), cache_bytes: 64 << 20, base_cache_bytes: None };
@@ -185,6 +196,25 @@ pub(super) fn names(vfs: &Vfs, path: &str) -> Vec<String> {
     names
 }
 
+/// Lists the directory at `path` as the kernel does, which looks its entries up; returns their inodes.
+pub(super) fn list(vfs: &Vfs, path: &str) -> Vec<u64> {
+    let directory = find(vfs, path).inode;
+    let (mut inodes, mut cookie) = (Vec::new(), 0);
+    loop {
+        let start = cookie;
+        let mut visit = |item: &DirectoryItem<'_>, _: &NodeAttributes| {
+            inodes.push(item.inode);
+            cookie = item.cookie;
+            Visit::Taken
+        };
+        vfs.read_directory_plus(directory, start, &mut visit).unwrap();
+        if cookie == start {
+            inodes.drain(..2);
+            return inodes;
+        }
+    }
+}
+
 /// Returns the bytes of the file at `path`, reading `step` bytes at a time.
 pub(super) fn contents(vfs: &Vfs, path: &str, step: usize) -> Vec<u8> {
     let inode = find(vfs, path).inode;
@@ -199,11 +229,21 @@ pub(super) fn contents(vfs: &Vfs, path: &str, step: usize) -> Vec<u8> {
     }
 }
 
-fn write_directory(repo: &Repository, session: &SessionWriter, sketches: Vec<(String, Sketch)>) -> TreeRef {
+fn write_directory(
+    repo: &Repository,
+    session: &SessionWriter,
+    sketches: Vec<(String, Sketch)>,
+    lost_page: Option<usize>,
+) -> TreeRef {
     let mut sketches = sketches;
     sketches.sort_by(|(a, _), (b, _)| a.as_bytes().cmp(b.as_bytes()));
-    let mut emit =
-        |page: Vec<u8>| -> Result<ChunkId, FormatError> { Ok(session.add(ChunkKind::Tree, &page).unwrap()) };
+    let mut pages = 0..;
+    let mut emit = |page: Vec<u8>| -> Result<ChunkId, FormatError> {
+        if pages.next() == lost_page {
+            return Ok(repo.keys().ids().chunk_id(ChunkKind::Tree, &page));
+        }
+        Ok(session.add(ChunkKind::Tree, &page).unwrap())
+    };
     let mut builder = TreeBuilder::new(repo.keys().ids().clone());
     for (name, sketch) in sketches {
         let (attributes, link, kind) = write_node(repo, session, sketch);
@@ -226,7 +266,11 @@ fn write_node(
             (attributes(0o644), Some(LinkGroup { group, links: 2 }), file(vec![Ok(bytes)]))
         }
         Sketch::Directory(entries) => {
-            (attributes(0o755), None, EntryKind::Directory(write_directory(repo, session, entries)))
+            (attributes(0o755), None, EntryKind::Directory(write_directory(repo, session, entries, None)))
+        }
+        Sketch::WithoutPage(page, entries) => {
+            let tree = write_directory(repo, session, entries, Some(page));
+            (attributes(0o755), None, EntryKind::Directory(tree))
         }
         Sketch::Symlink(target) => (attributes(0o777), None, EntryKind::Symlink(target.as_bytes().to_vec())),
         Sketch::Raw(attributes, kind) => (attributes, None, kind),

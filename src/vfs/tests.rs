@@ -130,6 +130,8 @@ fn hard_links_share_an_inode_within_a_snapshot() {
     assert_ne!(a.inode, d.inode);
     assert_ne!(a.inode, find(&sandbox.only(&second), "a").inode);
     assert_eq!(a.inode, find(&sandbox.only(&first), "a").inode);
+    let label = vfs.node(c.inode).unwrap().label();
+    assert!(label.ends_with(":/a"), "a message names a path that exists: {label}");
 }
 
 #[test]
@@ -252,3 +254,5 @@ fn what_the_store_lost_is_unreadable_and_the_rest_is_not() {
     assert_eq!(error.to_string(), format!("cannot read {}:/lost", manifest.id.short()));
     assert_eq!(buffer, [0; 5]);
 }
+
+mod handing_over;
