@@ -74,14 +74,11 @@ impl FrameReader {
     /// # Errors
     /// [`RepoError::StaleIndex`] if its row is gone; else as [`Self::read_frame`].
     pub fn cached_frame(&self, frame: FrameRef) -> Result<Arc<DecodedFrame>, RepoError> {
-        if let Some(kept) = self.decoded.kept_frame(&frame) {
-            return Ok(kept);
-        }
-        let record = self.index.frame(frame)?.ok_or(RepoError::StaleIndex)?;
-        // Before the cache is asked: a thread that loads a frame there must not wait for another one, since a damaged
-        // store may lead it in a circle.
-        let base = self.base_of(&record, 0)?;
         self.decoded.frame(frame, || {
+            let record = self.index.frame(frame)?.ok_or(RepoError::StaleIndex)?;
+            // Who loads a frame never waits for another one, since a damaged store may lead in a circle: of its base, what
+            // others are loading just now is loaded once more.
+            let base = self.base_of(&record, 0)?;
             let decoded = self.open_and_decode(&record, base.as_deref(), Some(FrameCheck::Seal))?;
             let mut offset = 0;
             for chunk in &record.entry.chunks {
