@@ -125,10 +125,16 @@ pub fn list_with_lengths(
     visit: &mut dyn FnMut(ObjectKey, u64),
 ) -> Result<(), StoreError> {
     let mut failed = None;
-    store.list(prefix, &mut |object| match object.size(store) {
-        Ok(Some(bytes)) => visit(object.key, bytes),
-        Ok(None) => {}
-        Err(error) => failed = Some(error),
+    store.list(prefix, &mut |object| {
+        if failed.is_some() {
+            // Each further question might wait as long as the one that failed.
+            return;
+        }
+        match object.size(store) {
+            Ok(Some(bytes)) => visit(object.key, bytes),
+            Ok(None) => {}
+            Err(error) => failed = Some(error),
+        }
     })?;
     failed.map_or(Ok(()), Err)
 }
