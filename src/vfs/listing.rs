@@ -2,6 +2,7 @@
 //! at the price of a reader who waits for an unavailable store.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -113,14 +114,15 @@ fn follow(shared: &Shared, woken: &Receiver<()>, mut load: LoadViews) {
         if lock(&shared.state).started.is_none() {
             continue;
         }
-        let loaded = load();
+        let loaded = catch_unwind(AssertUnwindSafe(&mut load));
         let mut state = lock(&shared.state);
         match loaded {
-            Ok(Some(views)) => state.show(views),
-            Ok(None) => {}
-            Err(error) => {
+            Ok(Ok(Some(views))) => state.show(views),
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "cannot list the snapshots again");
             }
+            Err(_) => tracing::error!("listing the snapshots again failed because of a bug"),
         }
         state.checked = Instant::now();
         state.started = None;
@@ -180,16 +182,32 @@ mod tests {
     }
 
     #[test]
+    fn a_bug_keeps_the_old_list_until_the_next_attempt() {
+        let mut attempts = 0;
+        let listing = outdated(Box::new(move || {
+            attempts += 1;
+            assert!(attempts > 1, "meant to fail");
+            Ok(Some(views(2)))
+        }));
+        assert_eq!(listing.current().files, 1);
+        lock(&listing.shared.state).checked = Instant::now() - LISTING_LIFETIME;
+        assert_eq!(listing.current().files, 2);
+    }
+
+    #[test]
     fn a_hanging_store_costs_a_reader_one_short_wait_and_the_next_none() {
         let (release, blocked) = bounded::<()>(0);
         let listing = outdated(Box::new(move || {
-            let _ = blocked.recv();
-            Ok(None)
+            // Whoever waited for the store would not wait for ever.
+            let _ = blocked.recv_timeout(10 * PATIENCE);
+            Ok(Some(views(2)))
         }));
-        lock(&listing.shared.state).started = Some(Instant::now() - PATIENCE);
-        let before = Instant::now();
-        assert_eq!(listing.current().files, 1);
-        assert!(before.elapsed() < PATIENCE / 2);
+        let waits = [2 * PATIENCE, PATIENCE / 2].map(|most| {
+            let before = Instant::now();
+            assert_eq!(listing.current().files, 1);
+            (before.elapsed(), most)
+        });
+        assert!(waits.iter().all(|(waited, most)| waited < most), "{waits:?}");
         drop(release);
     }
 }
