@@ -56,6 +56,9 @@ pub struct SessionOptions {
     pub frame_target_bytes: usize,
     /// Length at which a pack takes no further frame.
     pub pack_target_bytes: u64,
+    /// An index object is written when the packs that wait for one hold this many chunks, so that memory does not grow
+    /// with the number of small files: until then the session remembers them.
+    pub chunks_per_index_object: usize,
     /// Whether frames are encoded against similar ones.
     pub deltas: Deltas,
 }
@@ -79,6 +82,7 @@ impl SessionOptions {
             threads: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
             frame_target_bytes: FRAME_TARGET_BYTES,
             pack_target_bytes: PACK_TARGET_BYTES,
+            chunks_per_index_object: upload::CHUNKS_PER_INDEX_OBJECT,
             deltas: Deltas::WherePays,
         }
     }

@@ -112,6 +112,36 @@ fn an_abandoned_session_leaves_chunks_for_the_next_one_and_no_snapshot() {
     assert_eq!(next.abandon().unwrap().packs, 0);
 }
 
+/// The session remembers each of its chunks until an index object names it.
+#[test]
+fn an_index_object_is_written_as_soon_as_enough_chunks_wait_for_one() {
+    let test = TestStore::new();
+    let repo = test.open();
+    // Three chunks fill a frame, and each frame fills a pack.
+    let options = SessionOptions {
+        frame_target_bytes: 30,
+        pack_target_bytes: 1,
+        chunks_per_index_object: 7,
+        ..SessionOptions::new("test")
+    };
+    let session = SessionWriter::open(&repo, options).unwrap();
+    for seed in 0..27 {
+        session.add(ChunkKind::Data, &noise(seed, 10)).unwrap();
+    }
+    assert_eq!(session.abandon().unwrap().packs, 9);
+    let mut keys = Vec::new();
+    test.store.list(Prefix::Index, &mut |object| keys.push(object.key)).unwrap();
+    let waited = keys.iter().map(|key| {
+        let bytes = test.store.get(key, None).unwrap();
+        let (_, object) = IndexObject::open(repo.keys(), key.as_str(), &bytes).unwrap();
+        let frames = object.packs.iter().flat_map(|pack| &pack.directory.frames);
+        frames.map(|frame| frame.chunks.len()).sum::<usize>()
+    });
+    let waited: Vec<usize> = waited.collect();
+    assert!(waited.iter().all(|chunks| *chunks < 7 + 3), "the bound and less than a pack: {waited:?}");
+    assert_eq!(waited, [9, 9, 9], "as late as that allows");
+}
+
 /// The frame that it should have made never comes; the other encoders would go on, and the packer wait, for ever.
 #[test]
 fn an_encoder_that_fails_ends_the_session() {

@@ -17,9 +17,8 @@ const MARK_INTERVAL: Duration = Duration::from_hours(1);
 /// An index object is written when this many packs wait for one, so that an interrupted session leaves little behind
 /// that the next one cannot use.
 const PACKS_PER_INDEX_OBJECT: usize = 8;
-/// An index object is written when the packs that wait for one hold this many chunks, so that memory does not grow with
-/// the number of small files: until then the session remembers them.
-const CHUNKS_PER_INDEX_OBJECT: usize = 1 << 16;
+/// The default of [`super::SessionOptions::chunks_per_index_object`].
+pub(super) const CHUNKS_PER_INDEX_OBJECT: usize = 1 << 16;
 
 /// Uploads packs until the packer ends. Returns what was written, or nothing after a failure.
 pub(super) fn run(shared: &Shared, packs: &Receiver<FinishedPack>) -> Option<Uploaded> {
@@ -84,8 +83,8 @@ impl Uploader<'_> {
         }
         self.waiting_chunks += pack.directory.frames.iter().map(|frame| frame.chunks.len()).sum::<usize>();
         self.waiting.push(pack);
-        let is_due =
-            self.waiting.len() >= PACKS_PER_INDEX_OBJECT || self.waiting_chunks >= CHUNKS_PER_INDEX_OBJECT;
+        let is_due = self.waiting.len() >= PACKS_PER_INDEX_OBJECT
+            || self.waiting_chunks >= self.shared.options.chunks_per_index_object;
         if is_due { self.write_index_object() } else { Ok(()) }
     }
 
