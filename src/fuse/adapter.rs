@@ -430,3 +430,91 @@ impl Filesystem for Adapter {
 fn visit(is_full: bool) -> Visit {
     if is_full { Visit::Full } else { Visit::Taken }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use crossbeam_channel::bounded;
+    use fuser::{Config, Session, SessionACL};
+
+    use super::*;
+    use crate::repo::testing::TestStore;
+    use crate::vfs::{Ownership, RootView, VfsOptions};
+
+    const FUSE_READLINK: u32 = 5;
+    const FUSE_INIT: u32 = 26;
+    const FUSE_DESTROY: u32 = 38;
+
+    /// The link with a bug.
+    const BUGGY: INodeNo = INodeNo(7);
+
+    /// Reads links through the buffer.
+    struct Links(Adapter);
+
+    impl Filesystem for Links {
+        fn readlink(&self, _request: &Request, inode: INodeNo, reply: ReplyData) {
+            self.0.serve(|_| {
+                BUFFER.with_borrow_mut(|buffer| {
+                    buffer.clear();
+                    assert_ne!(inode, BUGGY, "meant to fail");
+                    buffer.extend_from_slice(b"target");
+                    reply.data(buffer);
+                });
+            });
+        }
+    }
+
+    fn links() -> Links {
+        let test = TestStore::new();
+        let options = VfsOptions { root: RootView::All, ownership: Ownership::AsStored, prefetch_threads: 0 };
+        Links(Adapter {
+            vfs: Arc::new(Vfs::new(Arc::new(test.open()), options).unwrap()),
+            lists: AccessLists::Shown,
+            opens_files: false,
+            opens_directories: false,
+            wakefulness: None,
+            _serving: bounded(0).0,
+        })
+    }
+
+    /// Asks as the kernel does; returns an error's number, which is negative, or 0, and the bytes of the answer.
+    fn ask(device: &mut UnixStream, opcode: u32, inode: INodeNo, arguments: &[u8]) -> (i32, Vec<u8>) {
+        let length = u32::try_from(40 + arguments.len()).unwrap();
+        let mut request = [length.to_ne_bytes(), opcode.to_ne_bytes()].concat();
+        // The number of the request, the inode, and who asks.
+        for number in [1, inode.0, 0, 0] {
+            request.extend_from_slice(&u64::to_ne_bytes(number));
+        }
+        request.extend_from_slice(arguments);
+        device.write_all(&request).unwrap();
+        let mut header = [[0; 4]; 4];
+        for number in &mut header {
+            device.read_exact(number).unwrap();
+        }
+        let [length, error, ..] = header;
+        let mut bytes = vec![0; usize::try_from(u32::from_ne_bytes(length)).unwrap() - 16];
+        device.read_exact(&mut bytes).unwrap();
+        (i32::from_ne_bytes(error), bytes)
+    }
+
+    /// A socket stands in for `/dev/fuse`, and one event loop serves all requests.
+    #[test]
+    fn a_request_that_panics_is_answered_with_eio_and_the_next_one_is_served() {
+        let (mut device, served) = UnixStream::pair().unwrap();
+        device.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let event_loop = std::thread::spawn(move || {
+            Session::from_fd(links(), served.into(), SessionACL::All, Config::default())?.run()
+        });
+        let version = [7_u32, 31, 0, 0].map(u32::to_ne_bytes).concat();
+        assert_eq!(ask(&mut device, FUSE_INIT, INodeNo(0), &version).0, 0);
+        for _ in 0..2 {
+            assert_eq!(ask(&mut device, FUSE_READLINK, BUGGY, &[]), (-Errno::EIO.code(), Vec::new()));
+            assert_eq!(ask(&mut device, FUSE_READLINK, INodeNo(8), &[]), (0, b"target".to_vec()));
+        }
+        assert_eq!(ask(&mut device, FUSE_DESTROY, INodeNo(0), &[]).0, 0);
+        event_loop.join().unwrap().unwrap();
+    }
+}
