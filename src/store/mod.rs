@@ -223,9 +223,12 @@ fn short_payload(bytes: u64) -> io::Error {
 #[cfg(test)]
 mod tests {
     use std::error::Error;
+    use std::sync::Arc;
 
     use rustix::io::Errno;
 
+    use super::fault::{Fault, FaultStore, Operation};
+    use super::local::LocalStore;
     use super::*;
 
     #[test]
@@ -246,6 +249,21 @@ mod tests {
             assert_eq!(error.to_string(), "cannot read config/1.json");
             assert!(error.source().is_some());
         }
+    }
+
+    #[test]
+    fn a_length_that_cannot_be_told_is_the_last_one_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = FaultStore::new(Arc::new(LocalStore::create(&folder.path().join("store")).unwrap()));
+        for number in 1..4 {
+            store.create(&ObjectKey::config(number), Payload::Bytes(b"{}")).unwrap();
+        }
+        store.script(|call| {
+            (call.operation == Operation::Size).then_some(Fault::Fail(StoreErrorKind::Unavailable))
+        });
+        let listed = list_with_lengths(&store, Prefix::Config, &mut |key, _| panic!("{key}"));
+        assert_eq!(listed.unwrap_err().kind(), StoreErrorKind::Unavailable);
+        assert_eq!(store.count(Operation::Size), 1);
     }
 
     #[test]
