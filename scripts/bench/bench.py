@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import platform
-import shlex
 import shutil
 import sys
 
@@ -14,6 +13,8 @@ import needs
 import night_inputs
 from tools import CutOff, Failed
 
+# What reads or makes a mount is cut off after so long, unless an option says otherwise.
+READING_LIMIT_SECONDS = 300
 MOUNT_PEAK = "mount, all of this, peak MB"
 # How large the inputs are: as published, and small enough for the whole suite to run in some minutes.
 FULL = {"nights": 1, "large_bytes": 5 * 10**9, "files": [10**4, 10**5, 10**6, 2 * 10**6], "directory_files": 300_000,
@@ -30,6 +31,9 @@ FEW_FILES = 1000
 class Bench:
     def __init__(self, options):
         self.runs, self.small, self.limit_seconds = options.runs, options.small, options.limit
+        self.options = [f"--without {name}" for name in options.without]
+        self.options += [f"--limit {options.limit}"] if options.limit != READING_LIMIT_SECONDS else []
+        self.options += ["--small"] if options.small else []
         self.sizes = SMALL if options.small else FULL
         self.folder = options.folder / "small" if options.small else options.folder
         self.results = self.folder / "results"
@@ -45,6 +49,9 @@ class Bench:
         """Returns a peer, or none if it was left out."""
         return next((tool for tool in self.tools if tool.name == name), None)
 
+    def peers(self):
+        return [tool.name for tool in self.tools if tool is not self.yester]
+
     def dumps(self):
         return night_inputs.dumps(self.nights, self.sizes["nights"])
 
@@ -58,7 +65,6 @@ class Bench:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-
 
     def discard(self, tree):
         """Takes what was restored out of the way.
@@ -86,7 +92,8 @@ class Result:
         self.path = bench.results / f"{workload}.json"
         self.data = {
             "workload": workload, "about": about, "runs": bench.runs, "rounds": rounds or bench.runs,
-            "command": shlex.join(["scripts/bench/all", *sys.argv[1:]]), "machine": machine(bench.folder),
+            "command": " ".join(["scripts/bench/all", f"--only {workload} --runs {bench.runs}", *bench.options]),
+            "machine": machine(bench.folder),
             "versions": [tool.version() for tool in bench.tools], "date": str(datetime.date.today()), "notes": [],
             "columns": {column: [] for column in columns},
         }
@@ -115,19 +122,23 @@ class Taker:
 
     def __init__(self, bench, result, column):
         self.result, self.column, self.limit_seconds = result, column, bench.limit_seconds
-        self.must_succeed = column in (bench.yester.name, "native")
+        self.must_succeed = column not in bench.peers()
         self.cut, self.figures, self.number = {}, {}, 0
 
     @contextlib.contextmanager
-    def round(self, label=()):
-        """Begins a round and adds its figures to the result, even if it ends early."""
-        self.figures, self.number = dict(label), self.number + 1
-        self.label = "".join(f" of {value}" for value in self.figures.values())
+    def round(self, label=(), number=None):
+        """Begins a round, or goes on with an earlier one; what it gives is saved even if it ends early."""
+        rounds = self.result.data["columns"][self.column]
+        if number is None:
+            number = len(rounds)
+            rounds.append(dict(label))
+        self.figures, self.number = rounds[number], number
+        self.label = "".join(f" of {value}" for value in dict(label).values())
         try:
             yield
         except Stopped:
             pass
-        self.result.add(self.column, self.figures)
+        self.result.save()
 
     @contextlib.contextmanager
     def attempt(self, row):
@@ -167,8 +178,9 @@ def mounted(taker, tool, path, name="tree", label="mount ready, cold"):
             yield mount
         finally:
             # The last line of the table, whatever was read from however many mounts.
-            highest = taker.figures.pop(MOUNT_PEAK, 0)
-            taker.figures[MOUNT_PEAK] = max(mount.peak_mb(), highest)
+            peaks = [peak for peak in (taker.figures.pop(MOUNT_PEAK, None), mount.peak_mb()) if peak is not None]
+            if peaks:
+                taker.figures[MOUNT_PEAK] = max(peaks)
 
 
 def mounted_without_passphrase(taker, tool, path):
@@ -188,6 +200,19 @@ def part():
     """A part of a round: if a step in it is stopped, only the rest of the part is left out."""
     with contextlib.suppress(Stopped):
         yield
+
+
+@contextlib.contextmanager
+def left_out_on_failure(tools, tool, result):
+    """Takes a peer that fails out of the tools that are still measured; this program must do all of it."""
+    try:
+        yield
+    except (Failed, CutOff) as error:
+        if tool.is_subject:
+            raise
+        tools.remove(tool)
+        print(f"{tool.name}: {error}", file=sys.stderr)
+        result.note(f"{tool.name} failed, and was left out from then on.")
 
 
 def is_due(name, number):

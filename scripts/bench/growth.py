@@ -4,7 +4,9 @@ Figures say under OF how many they were taken with.
 """
 
 import inputs
-from bench import MEASURED_ONCE, Result, Taker, in_turn, is_due, mounted, mounted_without_passphrase, note, part
+from bench import (
+    MEASURED_ONCE, Result, Taker, in_turn, is_due, left_out_on_failure, mounted, mounted_without_passphrase, note, part,
+)
 from peers import fresh_stores
 from readings import find_twice
 
@@ -51,27 +53,27 @@ def measure_snapshots(bench):
     """Adds snapshots of a tree that changes a little; at each mark, measures what their number should not cost."""
     marks, nights = bench.sizes["snapshots"], inputs.changing_tree(bench.folder)
     about = (f"A tree of {inputs.CHANGING_FILES:,} small files, of which {inputs.CHANGED_EACH_NIGHT} change before "
-             f"each snapshot. At each number of snapshots everything is measured {bench.runs} times; beyond "
-             f"{SNAPSHOTS_OF_ALL}, of the peers restic alone.")
+             f"each snapshot. At each number of snapshots everything is measured {bench.runs} times, which adds as "
+             f"many snapshots of what did not change; beyond {SNAPSHOTS_OF_ALL}, of the peers restic alone.")
     result = Result(bench, "snapshots", about, [tool.name for tool in bench.tools])
     takers = {tool.name: Taker(bench, result, tool.name) for tool in bench.tools}
-    with fresh_stores(*bench.tools):
+    tools = list(bench.tools)
+    with fresh_stores(*tools):
         for count in range(1, marks[-1] + 1):
             tree = next(nights)
-            for tool in in_turn(tools_with(bench, count), count):
-                tool.ingest(tree, cold=False)
+            if count > SNAPSHOTS_OF_ALL:
+                tools = [tool for tool in tools if tool.name not in MEASURED_ONCE]
+            for tool in in_turn(tools, count):
+                with left_out_on_failure(tools, tool, result):
+                    tool.ingest(tree, cold=False)
             if count in marks:
-                measure_mark(bench, takers, tree, count)
+                measure_mark(bench, tools, takers, tree, count)
     result.finish()
 
 
-def tools_with(bench, snapshots):
-    return [tool for tool in bench.tools if snapshots <= SNAPSHOTS_OF_ALL or tool.name not in MEASURED_ONCE]
-
-
-def measure_mark(bench, takers, tree, count):
+def measure_mark(bench, tools, takers, tree, count):
     for number in range(bench.runs):
-        for tool in in_turn(tools_with(bench, count), number):
+        for tool in in_turn(tools, number):
             note(f"snapshots, {count}, round {number + 1} of {bench.runs}: {tool.name}")
             taker = takers[tool.name]
             with taker.round({OF: count}):
@@ -80,6 +82,5 @@ def measure_mark(bench, takers, tree, count):
                 with part(), mounted(taker, tool, tree):
                     pass
                 mounted_without_passphrase(taker, tool, tree)
-                # Of further snapshots there are as many as rounds, which counts only where there are few.
                 taker.take("unchanged ingest, cold", lambda: tool.ingest(tree), peak=True)
                 taker.figures["store, MB"] = tool.stored_mb()

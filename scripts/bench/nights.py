@@ -5,7 +5,7 @@ import subprocess
 
 import inputs
 import night_inputs
-from bench import Result, in_turn, note
+from bench import Result, in_turn, left_out_on_failure, note
 from night_inputs import DUMP
 from peers import Yester, fresh_stores
 from servers import Postgres
@@ -71,15 +71,19 @@ def measure_dump(bench):
             for night, path in enumerate(dumps.piped):
                 note(f"dump, round {number + 1} of {bench.runs}, night {night + 1}")
                 for tool in in_turn(tools, number + night):
-                    nights[tool.name].append(one_night(tool, lambda: tool.ingest_stream(DUMP, path)))
-            for tool in tools:
-                must_come_back(tool, DUMP, path, COMPLETED_BYTES if isinstance(tool, Yester) else 0)
+                    with left_out_on_failure(tools, tool, result):
+                        nights[tool.name].append(one_night(tool, lambda: tool.ingest_stream(DUMP, path)))
+            for tool in list(tools):
+                with left_out_on_failure(tools, tool, result):
+                    must_come_back(tool, DUMP, path, COMPLETED_BYTES if tool.is_subject else 0)
             note("one more, straight from pg_dump")
-            with Postgres(dumps.cluster) as server:
-                result.data["server"] = server.version()
-                command = server.client("pg_dump", "-Fc", "-Z0", "shop")
-                piped = {tool.name: one_night(tool, lambda: tool.ingest_command(DUMP, command))
-                         for tool in in_turn(tools, number)}
+            piped = {}
+            for tool in in_turn(tools, number):
+                # The server is started for each, since it keeps what it has read.
+                with left_out_on_failure(tools, tool, result), Postgres(dumps.cluster) as server:
+                    result.data["server"] = server.version()
+                    command = server.client("pg_dump", "-Fc", "-Z0", "shop")
+                    piped[tool.name] = one_night(tool, lambda: tool.ingest_command(DUMP, command))
         result.data["nights"].append({"nights": nights, "piped": piped})
         for tool in tools:
             result.add(tool.name, dump_figures(nights[tool.name], piped[tool.name]))
@@ -112,21 +116,24 @@ def measure_series(bench):
     rows = night_inputs.SERIES_ROWS * bench.sizes["nights"]
     about = (f"{night_inputs.SERIES_NIGHTS} nights of a table of {rows:,.0f} rows as text, written by a script: each "
              f"night 0.5 % of them are deleted, 0.5 % updated and as many new, scattered.")
-    result = Result(bench, "series", about, [tool.name for tool in bench.tools])
+    tools = list(bench.tools)
+    result = Result(bench, "series", about, [tool.name for tool in tools])
     result.data["nights"] = []
     for number in range(bench.runs):
-        nights = {tool.name: [] for tool in bench.tools}
-        with fresh_stores(*bench.tools):
+        nights = {tool.name: [] for tool in tools}
+        with fresh_stores(*tools):
             for night in night_inputs.series(path, bench.sizes["nights"]):
                 note(f"series, round {number + 1} of {bench.runs}: night {night}")
-                for tool in in_turn(bench.tools, night):
-                    nights[tool.name].append(one_night(tool, lambda: tool.ingest_stream("rows", path)))
-            for tool in bench.tools:
-                must_come_back(tool, "rows", path)
+                for tool in in_turn(tools, night):
+                    with left_out_on_failure(tools, tool, result):
+                        nights[tool.name].append(one_night(tool, lambda: tool.ingest_stream("rows", path)))
+            for tool in list(tools):
+                with left_out_on_failure(tools, tool, result):
+                    must_come_back(tool, "rows", path)
         path.unlink()
-        result.data["nights"].append(nights)
-        for name, taken in nights.items():
-            result.add(name, series_figures(taken))
+        result.data["nights"].append({tool.name: nights[tool.name] for tool in tools})
+        for tool in tools:
+            result.add(tool.name, series_figures(nights[tool.name]))
     result.finish()
 
 
@@ -176,11 +183,12 @@ def measure_others(bench):
             name = CHANGED_NAMES[case]
             with fresh_stores(*tools):
                 for tool in in_turn(tools, number):
-                    first = one_night(tool, lambda: tool.ingest_stream(case, before))
-                    second = one_night(tool, lambda: tool.ingest_stream(case, after))
-                    must_come_back(tool, case, after)
-                    figures[tool.name] |= {f"{name}: first, MB": first["MB"], f"{name}: growth, MB": second["MB"],
-                                           f"{name}: first, s": first["s"], f"{name}: second, s": second["s"]}
+                    with left_out_on_failure(tools, tool, result):
+                        first = one_night(tool, lambda: tool.ingest_stream(case, before))
+                        second = one_night(tool, lambda: tool.ingest_stream(case, after))
+                        must_come_back(tool, case, after)
+                        figures[tool.name] |= {f"{name}: first, MB": first["MB"], f"{name}: growth, MB": second["MB"],
+                                               f"{name}: first, s": first["s"], f"{name}: second, s": second["s"]}
         for tool in tools:
             result.add(tool.name, figures[tool.name])
     result.finish()

@@ -56,7 +56,7 @@ def series_panel(result):
     """Returns what the store takes after each night."""
     lines = {}
     for column in result["columns"]:
-        growth = [[night["MB"] for night in nights[column]] for nights in result["nights"]]
+        growth = [[night["MB"] for night in nights[column]] for nights in result["nights"] if column in nights]
         each = [statistics.median(values) for values in zip(*growth)]
         lines[column] = [(night, sum(each[:night])) for night in range(1, len(each) + 1)]
     return "store after each night, MB", lines

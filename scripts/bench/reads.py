@@ -4,7 +4,7 @@ import contextlib
 import subprocess
 
 import night_inputs
-from bench import Result, Taker, in_turn, is_due, mounted, note, part
+from bench import Result, Taker, in_turn, is_due, left_out_on_failure, mounted, note, part
 from night_inputs import DUMP
 from peers import Yester, fresh_stores
 from probes import MAPPED, RANDOM, ROWS
@@ -25,28 +25,39 @@ def measure_reads(bench):
              f"SQLite file of {after.stat().st_size / 10**6:,.0f} MB, the store cold and mounted anew for each group "
              f"of reads. *{FIRST_NIGHT}* is the dump that the others are stored as differences to.")
     result = Result(bench, "reads", about, [tool.name for tool in bench.tools] + [FIRST_NIGHT, "native"])
-    takers = {name: Taker(bench, result, name) for name in result.data["columns"]}
-    with fresh_stores(*bench.tools):
-        for tool in bench.tools:
-            note(f"reads: filling the store of {tool.name}")
-            for path in dumps.piped:
-                tool.store(DUMP, path)
+    takers, tools = {name: Taker(bench, result, name) for name in result.data["columns"]}, list(bench.tools)
+    with fresh_stores(*tools):
+        fill(tools, DUMP, dumps.piped, result)
         for number in range(bench.runs):
-            for name in in_turn([name for name in takers if is_due(name, number)], number):
+            for name in in_turn(due(takers, tools, number), number):
                 note(f"reads, round {number + 1} of {bench.runs}: {name}, the dump")
                 tool = bench.yester if name == FIRST_NIGHT else bench.tool(name)
                 with takers[name].round():
                     read_dump(takers[name], tool, dumps.piped[-1])
-    with fresh_stores(*bench.tools):
-        for tool in bench.tools:
-            for path in (before, after):
-                tool.store(DATABASE, path)
+    with fresh_stores(*tools):
+        fill(tools, DATABASE, (before, after), result)
         for number in range(bench.runs):
-            for name in in_turn([name for name in takers if name != FIRST_NIGHT and is_due(name, number)], number):
+            for name in in_turn([name for name in due(takers, tools, number) if name != FIRST_NIGHT], number):
                 note(f"reads, round {number + 1} of {bench.runs}: {name}, the database file")
-                with takers[name].round():
+                with takers[name].round(number=number):
                     read_database(takers[name], bench.tool(name), after)
     result.finish()
+
+
+def fill(tools, name, paths, result):
+    """Stores files one after the other under a name, with all tools."""
+    for tool in list(tools):
+        note(f"{result.data['workload']}: filling the store of {tool.name}")
+        with left_out_on_failure(tools, tool, result):
+            for path in paths:
+                tool.store(name, path)
+
+
+def due(takers, tools, number):
+    """Returns the columns that are measured in a round: of the peers only those that are still there."""
+    there = [tool.name for tool in tools]
+    return [name for name, taker in takers.items()
+            if is_due(name, number) and (name in there or taker.must_succeed)]
 
 
 def read_dump(taker, tool, local):
@@ -81,21 +92,21 @@ def measure_restore(bench):
     checksums = set()
     with fresh_stores(*tools), Postgres(dumps.cluster) as server:
         result.data["server"] = server.version()
-        for tool in tools:
-            for path in dumps.piped if tool is bench.yester else dumps.piped[-1:]:
-                tool.store(DUMP, path)
+        fill([bench.yester], DUMP, dumps.piped[:-1], result)
+        fill(tools, DUMP, dumps.piped[-1:], result)
         for number in range(bench.runs):
             for tool in in_turn([None, *(tool for tool in tools if is_due(tool.name, number))], number):
                 taker = takers[tool.name if tool else "local file"]
                 note(f"restore, round {number + 1} of {bench.runs}: {taker.column}")
-                with taker.round(), dump_in(taker, tool, dumps) as path, fresh_database(server) as command:
+                with taker.round(), dump_in(tool, dumps, taker) as path, fresh_database(server) as command:
                     taker.take("pg_restore -j2, cold", lambda: timed([*command, path], limit_seconds=limit(bench)))
                     checksums.add(server.query("new", night_inputs.CHECKSUM))
         for tool in (None, bench.yester, verbatim):
             taker = takers[tool.name if tool else "local file"]
             note(f"restore, lseek calls: {taker.column}")
-            with taker.round(), dump_in(taker, tool, dumps) as path, fresh_database(server) as command:
+            with dump_in(tool, dumps) as path, fresh_database(server) as command:
                 calls, ended = lseek_calls([*command, path], bench.folder / "strace")
+            with taker.round(number=0):
                 taker.figures["lseek calls"] = calls
             if not ended:
                 result.note(f"The count of {taker.column} was stopped after {SCAN_SECONDS} s.")
@@ -110,12 +121,12 @@ def limit(bench):
 
 
 @contextlib.contextmanager
-def dump_in(taker, tool, dumps):
-    """Gives the path under which a column finds its dump."""
+def dump_in(tool, dumps, taker=None):
+    """Gives the path under which a tool shows its dump; without one, that of the local file."""
     if tool is None:
         yield dumps.written
         return
-    with mounted(taker, tool, DUMP, DUMP) as mount:
+    with mounted(taker, tool, DUMP, DUMP) if taker else tool.mounted(DUMP, DUMP) as mount:
         yield mount.at(DUMP)
 
 

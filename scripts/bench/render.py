@@ -31,7 +31,7 @@ def write(folder, small):
 
     def fill(slot):
         head, name, end = slot.groups()
-        return head + "\n".join(section(name, measured[name], small)) + f"\n{end}" if name in measured else slot[0]
+        return head + "\n".join(section(name, measured[name])) + f"\n{end}" if name in measured else slot[0]
 
     target.write_text(SLOT.sub(fill, DOCUMENT.read_text()))
     (target.parent / "plots").mkdir(exist_ok=True)
@@ -49,11 +49,10 @@ def largest(result):
     return result | {"columns": columns, "about": f"{most:,} files. {result['about']}"}
 
 
-def section(name, result, small):
-    command = f"scripts/bench/all --only {result['workload']} --runs {result['runs']}" + (" --small" if small else "")
+def section(name, result):
     versions = [*result["versions"], *([result["server"]] if "server" in result else [])]
     on = (f"{result['machine']}; {', '.join(versions)}; {result['date']}; medians of {result['rounds']} rounds by "
-          f"`{command}`.")
+          f"`{result['command']}`.")
     grown = any(OF in figures for rounds in result["columns"].values() for figures in rounds)
     lines = [result["about"], "", on, *result["notes"], "", *(grown_table if grown else table)(name, result), ""]
     return lines + ([f"![{plots.SHOWN[name]}](plots/{name}.svg)", ""] if name in plots.SHOWN else [])
@@ -125,9 +124,9 @@ def verdict(limit, against, values):
     wanted = f"≤ {limit:,}" if against is ALONE else f"≤ {limit} × {against}"
     value = values.get("yester")
     reached = value if against is ALONE else ratio(value, values.get(against))
-    if not isinstance(reached, (int, float)):
-        return wanted
-    return f"{wanted}: {'met' if reached <= limit else '**missed**'}"
+    if isinstance(reached, (int, float)):
+        return f"{wanted}: {'met' if reached <= limit else '**missed**'}"
+    return f"{wanted}: {'**missed**, cut off' if isinstance(value, dict) else 'not compared'}"
 
 
 def shown(value):

@@ -184,9 +184,9 @@ class Mount:
             return False
 
     def peak_mb(self):
-        """Returns the peak memory of the process that serves the mount; of one that has ended, nothing is known."""
+        """Returns the peak memory of the process that serves the mount; none if it has ended."""
         lines = pathlib.Path(f"/proc/{self.server.pid}/status").read_text().splitlines()
-        return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0) * 1024 / 10**6
+        return next((int(line.split()[1]) * 1024 / 10**6 for line in lines if line.startswith("VmHWM:")), None)
 
 
 def release(point):
