@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use super::IngestError;
 use super::failures::{ReadError, out_of_files};
 use super::metadata::FileStat;
+use super::uncached::Uncached;
 use crate::chunker::Chunker;
 use crate::crypto::hash::ChunkKind;
 use crate::format::content::{Content, ContentBuilder, ContentItem};
@@ -67,7 +68,7 @@ fn read(repo: &Repository, session: &SessionWriter, job: &FileJob) -> Result<Rea
     if has_hole(&file, opened.bytes)? {
         read_sparse(&mut writer, &file, opened.bytes)?;
     } else {
-        writer.append(&mut &file)?;
+        writer.append(&mut Uncached::new(&file))?;
     }
     let (content, bytes) = writer.finish()?;
     let changed = job.stat.content_differs(&FileStat::of(file.as_fd())?);
@@ -81,7 +82,7 @@ fn read_sparse(writer: &mut ContentWriter<'_>, mut file: &File, length: u64) -> 
         let island = next_island(|place| rustix::fs::seek(file, place), offset, length)?;
         writer.append_hole(island.start - offset)?;
         file.seek(SeekFrom::Start(island.start))?;
-        let read = writer.append(&mut file.take(island.end - island.start))?;
+        let read = writer.append(&mut Uncached::new(file).take(island.end - island.start))?;
         if read < island.end - island.start {
             // The file was cut meanwhile; its change is noticed by the caller.
             break;

@@ -20,6 +20,7 @@ mod part;
 pub mod plan;
 mod selection;
 mod stream;
+mod uncached;
 mod walk;
 
 use std::ffi::OsString;
