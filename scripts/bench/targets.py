@@ -25,7 +25,6 @@ TARGETS = {
     "large": PEAKS | {
         "first ingest, cold, s": [(0.7, "restic")],
         "verify all data, cold, s": [(0.7, "restic")],
-        "cat, cold, s": [(1, "native")],
         f"{RANDOM}, cold, mean, ms": [(0.3, ALONE)],
     },
     "dump": {
