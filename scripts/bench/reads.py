@@ -87,17 +87,19 @@ def measure_restore(bench):
              "written by `pg_dump -f`, cold as well. Each time into a new database, with fsync off; what was restored "
              "is compared by a checksum of all rows. `strace -f -c -e trace=lseek` counts in a run of its own. "
              "*--verbatim* is the dump as it came through the pipe.")
-    result = Result(bench, "restore", about, ["local file", *(tool.name for tool in tools)])
+    # What is to be seen is little beside the noise.
+    rounds = bench.runs + 4
+    result = Result(bench, "restore", about, ["local file", *(tool.name for tool in tools)], rounds)
     takers = {name: Taker(bench, result, name) for name in result.data["columns"]}
     checksums = set()
     with fresh_stores(*tools), Postgres(dumps.cluster) as server:
         result.data["server"] = server.version()
         fill([bench.yester], DUMP, dumps.piped[:-1], result)
         fill(tools, DUMP, dumps.piped[-1:], result)
-        for number in range(bench.runs):
+        for number in range(rounds):
             for tool in in_turn([None, *(tool for tool in tools if is_due(tool.name, number))], number):
                 taker = takers[tool.name if tool else "local file"]
-                note(f"restore, round {number + 1} of {bench.runs}: {taker.column}")
+                note(f"restore, round {number + 1} of {rounds}: {taker.column}")
                 with taker.round(), dump_in(tool, dumps, taker) as path, fresh_database(server) as command:
                     taker.take("pg_restore -j2, cold", lambda: timed([*command, path], limit_seconds=limit(bench)))
                     checksums.add(server.query("new", night_inputs.CHECKSUM))
