@@ -11,6 +11,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::IngestError;
+use super::blocks::read_ahead;
 use super::failures::{ReadError, out_of_files};
 use super::metadata::FileStat;
 use super::uncached::Uncached;
@@ -21,6 +22,9 @@ use crate::id::ChunkId;
 use crate::path::Name;
 use crate::repo::Repository;
 use crate::repo::session::SessionWriter;
+
+/// What is longer is read ahead by a thread of its own.
+const LARGE_BYTES: u64 = 8 << 20;
 
 /// A regular file that is to be read.
 pub(super) struct FileJob {
@@ -68,11 +72,23 @@ fn read(repo: &Repository, session: &SessionWriter, job: &FileJob) -> Result<Rea
     if has_hole(&file, opened.bytes)? {
         read_sparse(&mut writer, &file, opened.bytes)?;
     } else {
-        writer.append(&mut Uncached::new(&file))?;
+        append_data(&mut writer, Uncached::new(&file), opened.bytes)?;
     }
     let (content, bytes) = writer.finish()?;
     let changed = job.stat.content_differs(&FileStat::of(file.as_fd())?);
     Ok(ReadFile { content, bytes, changed })
+}
+
+/// Appends all that `reader` yields, as it seems `length` bytes; returns how many they were.
+fn append_data(
+    writer: &mut ContentWriter<'_>,
+    mut reader: impl Read + Send,
+    length: u64,
+) -> Result<u64, ReadError> {
+    if length < LARGE_BYTES {
+        return writer.append(&mut reader);
+    }
+    read_ahead(reader, |mut blocks| writer.append(&mut blocks))?
 }
 
 /// Reads the islands of a file with holes, and never the holes themselves.
@@ -82,8 +98,9 @@ fn read_sparse(writer: &mut ContentWriter<'_>, mut file: &File, length: u64) -> 
         let island = next_island(|place| rustix::fs::seek(file, place), offset, length)?;
         writer.append_hole(island.start - offset)?;
         file.seek(SeekFrom::Start(island.start))?;
-        let read = writer.append(&mut Uncached::new(file).take(island.end - island.start))?;
-        if read < island.end - island.start {
+        let wanted = island.end - island.start;
+        let read = append_data(writer, Uncached::new(file).take(wanted), wanted)?;
+        if read < wanted {
             // The file was cut meanwhile; its change is noticed by the caller.
             break;
         }

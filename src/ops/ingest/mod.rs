@@ -10,6 +10,7 @@
 mod ahead;
 mod assemble;
 mod batch;
+mod blocks;
 mod command;
 pub mod exclude;
 mod failures;
