@@ -76,8 +76,8 @@ impl FrameReader {
     pub fn cached_frame(&self, frame: FrameRef) -> Result<Arc<DecodedFrame>, RepoError> {
         self.decoded.frame(frame, || {
             let record = self.index.frame(frame)?.ok_or(RepoError::StaleIndex)?;
-            // Who loads a frame never waits for another one, since a damaged store may lead in a circle: of its base, what
-            // others are loading just now is loaded once more.
+            // Who loads a frame never waits for another one, since a damaged store may lead in a circle: of its base,
+            // what others are loading just now is loaded once more.
             let base = self.base_of(&record, 0)?;
             let decoded = self.open_and_decode(&record, base.as_deref(), Some(FrameCheck::Seal))?;
             let mut offset = 0;

@@ -125,8 +125,8 @@ impl Vfs {
         }
     }
 
-    /// Gives an entry its number, counts one lookup, and keeps its metadata at hand: what is kept already knows what was
-    /// costly to know of it.
+    /// Gives an entry its number, counts one lookup, and keeps its metadata at hand. What is kept already stays: it knows
+    /// what was costly to find out.
     pub(super) fn intern_entry(&self, parent: &Arc<Directory>, stored: &Arc<StoredEntry>) -> NodeAttributes {
         let key = parent.key_of(stored);
         let inode = self.inodes.intern(&key, |inode| match &stored.entry.kind {

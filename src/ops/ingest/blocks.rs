@@ -86,12 +86,7 @@ impl Read for Blocks {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn noise(length: usize) -> Vec<u8> {
-        let mut bytes = vec![0; length];
-        blake3::Hasher::new().update(b"blocks").finalize_xof().fill(&mut bytes);
-        bytes
-    }
+    use crate::ops::restore::fixture::noise;
 
     /// Yields some bytes, and then an error.
     struct Failing<'a>(&'a [u8]);
@@ -122,7 +117,7 @@ mod tests {
     #[test]
     fn all_comes_in_order_however_it_is_read() {
         for length in [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 7 * BLOCK_BYTES + 5] {
-            let bytes = noise(length);
+            let bytes = noise(1, length);
             let mut read = Vec::new();
             read_ahead(&bytes[..], |blocks| blocks.read_to_end(&mut read)).unwrap().unwrap();
             assert!(read == bytes, "{length}");
@@ -134,7 +129,7 @@ mod tests {
 
     #[test]
     fn an_error_follows_the_blocks_before_it() {
-        let bytes = noise(3 * BLOCK_BYTES);
+        let bytes = noise(1, 3 * BLOCK_BYTES);
         let mut read = Vec::new();
         let result = read_ahead(Failing(&bytes), |blocks| blocks.read_to_end(&mut read)).unwrap();
         assert_eq!(result.unwrap_err().to_string(), "meant to fail");

@@ -23,7 +23,7 @@ use crate::path::Name;
 use crate::repo::Repository;
 use crate::repo::session::SessionWriter;
 
-/// What is longer is read ahead by a thread of its own.
+/// From this length on, a thread of its own reads ahead.
 const LARGE_BYTES: u64 = 8 << 20;
 
 /// A regular file that is to be read.
