@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use super::IngestArgs;
 use crate::cli::exit::CommandError;
 use crate::format::snapshot::is_source_name;
-use crate::ops::ingest::Input;
+use crate::ops::ingest::{Input, pipe};
 use crate::path::{Name, escape};
 
 /// Returns what the arguments ask for.
@@ -36,6 +36,7 @@ pub(super) fn input(args: &IngestArgs) -> Result<Input, CommandError> {
     }
     let file = stdin.as_fd().try_clone_to_owned().map(File::from);
     let reader = file.map_err(|source| CommandError::io("cannot read standard input", source))?;
+    pipe::widen(&reader);
     Ok(Input::Stream { name, reader: Box::new(reader) })
 }
 

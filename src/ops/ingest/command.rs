@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::failures::ReadError;
-use super::{IngestError, IngestOptions, Taken, stream};
+use super::{IngestError, IngestOptions, Taken, pipe, stream};
 use crate::path::{Name, escape};
 use crate::progress::Progress;
 use crate::repo::Repository;
@@ -34,6 +34,7 @@ pub(super) fn take(
     let command = describe(argv);
     let mut running = Running::start(argv).map_err(|error| IngestError::Start(command.clone(), error))?;
     let mut output = running.child.stdout.take().ok_or(IngestError::Interrupted)?;
+    pipe::widen(&output);
     let taken = stream::read(repo, session, &mut output, options, progress);
     drop(output);
     if running.interrupted() {

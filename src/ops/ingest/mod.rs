@@ -18,6 +18,7 @@ mod file;
 mod known;
 mod metadata;
 mod part;
+pub mod pipe;
 pub mod plan;
 mod selection;
 mod stream;
