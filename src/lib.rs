@@ -13,6 +13,7 @@ pub mod id;
 pub mod path;
 pub mod progress;
 pub mod recent;
+pub mod uncached;
 // Layer 1: the bytes of the store, where they lie, and what dumps look like.
 pub mod chunker;
 pub mod dump;

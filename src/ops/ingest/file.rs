@@ -14,7 +14,6 @@ use super::IngestError;
 use super::blocks::read_ahead;
 use super::failures::{ReadError, out_of_files};
 use super::metadata::FileStat;
-use super::uncached::Uncached;
 use crate::chunker::Chunker;
 use crate::crypto::hash::ChunkKind;
 use crate::format::content::{Content, ContentBuilder, ContentItem};
@@ -22,9 +21,7 @@ use crate::id::ChunkId;
 use crate::path::Name;
 use crate::repo::Repository;
 use crate::repo::session::SessionWriter;
-
-/// From this length on, a thread of its own reads ahead.
-const LARGE_BYTES: u64 = 8 << 20;
+use crate::uncached::{LARGE_BYTES, Uncached};
 
 /// A regular file that is to be read.
 pub(super) struct FileJob {
@@ -79,7 +76,8 @@ fn read(repo: &Repository, session: &SessionWriter, job: &FileJob) -> Result<Rea
     Ok(ReadFile { content, bytes, changed })
 }
 
-/// Appends all that `reader` yields, as it seems `length` bytes; returns how many they were.
+/// Appends all that `reader` yields, as it seems `length` bytes; returns how many they were. Where they are many, a
+/// thread of its own reads ahead.
 fn append_data(
     writer: &mut ContentWriter<'_>,
     mut reader: impl Read + Send,

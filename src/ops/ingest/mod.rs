@@ -22,7 +22,6 @@ pub mod pipe;
 pub mod plan;
 mod selection;
 mod stream;
-mod uncached;
 mod walk;
 
 use std::ffi::OsString;

@@ -10,8 +10,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use rustix::io::Errno;
-
 use super::partial::{Gap, GapList};
 use super::pool::Run;
 use super::write::{EntryError, refused};
@@ -20,6 +18,7 @@ use crate::ops::list::{PieceBytes, for_each_piece};
 use crate::progress::{Event, error_chain};
 use crate::repo::RepoError;
 use crate::repo::content::{ContentReader, Piece};
+use crate::uncached::PlaceWriter;
 
 /// Files of at least two such segments are worked on by several threads, one segment at a time each.
 const SEGMENT_BYTES: u64 = 16 << 20;
@@ -64,6 +63,7 @@ pub(super) fn write_content(
     let reader = ContentReader::new(content);
     let length = reader.length();
     rustix::fs::ftruncate(file, length).map_err(refused("cannot set its size"))?;
+    let file = PlaceWriter::new(file, length);
     let writer = Writer { run, file, reader: &reader, data_bytes: AtomicU64::new(0), gaps: Mutex::default() };
     Parts::new(run, &reader).for_each(&|part| writer.write(part))?;
     let Writer { data_bytes, gaps, .. } = writer;
@@ -154,7 +154,7 @@ impl<'a> Parts<'a> {
 /// Writes parts of one file.
 struct Writer<'a> {
     run: &'a Run<'a>,
-    file: BorrowedFd<'a>,
+    file: PlaceWriter<'a>,
     reader: &'a ContentReader,
     data_bytes: AtomicU64,
     gaps: Mutex<GapList>,
@@ -207,7 +207,7 @@ impl Writer<'_> {
             return Err(EntryError::Stopped);
         }
         if let PieceBytes::Data(chunk) = piece {
-            write_all_at(self.file, chunk, offset).map_err(refused("cannot write its content"))?;
+            self.file.write_all_at(chunk, offset).map_err(refused("cannot write its content"))?;
             self.data_bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
         }
         self.passed(piece.length());
@@ -247,20 +247,4 @@ impl Writer<'_> {
 /// Returns where a piece ends, which is behind `at` whatever the store says.
 fn end_of(piece: &Piece, at: u64) -> u64 {
     piece.offset.saturating_add(piece.item.length()).max(at + 1)
-}
-
-/// Writes all of `bytes` at `offset`.
-pub(super) fn write_all_at(file: BorrowedFd<'_>, mut bytes: &[u8], mut offset: u64) -> Result<(), Errno> {
-    while !bytes.is_empty() {
-        match rustix::io::pwrite(file, bytes, offset) {
-            Ok(0) => return Err(Errno::IO),
-            Ok(written) => {
-                bytes = bytes.get(written..).unwrap_or_default();
-                offset += written as u64;
-            }
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

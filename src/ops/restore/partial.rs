@@ -9,6 +9,7 @@ use super::target::{Existing, Placed, Staged};
 use super::write::{EntryError, refused};
 use crate::format::tree::{Attributes, Entry};
 use crate::path::{Name, TreePath, escape};
+use crate::uncached::PlaceWriter;
 
 /// Most gaps of one file that are kept one by one; beyond, they are only counted.
 const GAPS_MAX: usize = 100_000;
@@ -174,7 +175,8 @@ fn write_list(
     let failed = "cannot write the list of what is missing";
     let mut staged = directory.directory.stage_file().map_err(refused(failed))?;
     let text = gaps.to_text(&entry.name);
-    super::content::write_all_at(staged.file(), text.as_bytes(), 0).map_err(refused(failed))?;
+    let length = text.len() as u64;
+    PlaceWriter::new(staged.file(), length).write_all_at(text.as_bytes(), 0).map_err(refused(failed))?;
     let stored = &entry.attributes;
     let attributes = Attributes { mode: stored.mode & 0o666, mtime: stored.mtime, ..Attributes::default() };
     let owner = run.policy.owners.owner_of(stored);

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,9 +11,10 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::store::{Creation, Payload, short_payload};
+use crate::uncached::PlaceWriter;
 
 const NAME_DIGITS: usize = 32;
-const COPY_BYTES: usize = 256 * 1024;
+const COPY_BYTES: usize = 1 << 20;
 
 /// Longer than any single creation takes. A live writer whose file goes nevertheless fails to publish it.
 const STALE: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -56,7 +57,7 @@ impl TemporaryFile {
     fn fill(&mut self, payload: Payload<'_>) -> io::Result<()> {
         match payload {
             Payload::Bytes(bytes) => self.file.write_all(bytes),
-            Payload::File { file, bytes } => copy(file, bytes, &mut self.file),
+            Payload::File { file, bytes } => copy(file, bytes, &self.file),
         }
     }
 
@@ -109,7 +110,8 @@ pub(super) fn sweep(directory: &OwnedFd) {
     }
 }
 
-fn copy(source: &File, bytes: u64, target: &mut File) -> io::Result<()> {
+fn copy(source: &File, bytes: u64, target: &File) -> io::Result<()> {
+    let writer = PlaceWriter::new(target.as_fd(), bytes);
     let mut buffer = vec![0; COPY_BYTES];
     let mut done = 0;
     while done < bytes {
@@ -120,7 +122,7 @@ fn copy(source: &File, bytes: u64, target: &mut File) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             other => other?,
         };
-        target.write_all(part.get(..read).unwrap_or_default())?;
+        writer.write_all_at(part.get(..read).unwrap_or_default(), done)?;
         done += read as u64;
     }
     Ok(())
