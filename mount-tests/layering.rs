@@ -11,6 +11,7 @@ const LAYERS: [(&str, u8); 17] = [
     ("path", 0),
     ("progress", 0),
     ("recent", 0),
+    ("uncached", 0),
     ("chunker", 1),
     ("dump", 1),
     ("format", 1),
