@@ -1,8 +1,8 @@
 //! Reading and writing large files without pushing out what others keep in the page cache.
 //!
-//! What a read or a write brought there is dropped again, and what was there before stays (`RWF_DONTCACHE`, since Linux
-//! 6.14). It also saves the kernel looking for memory: in a virtual machine, that takes longer than all the rest of
-//! writing does.
+//! What a read or a write brought there is dropped again, and what was there before stays (`RWF_DONTCACHE`: ext4 and XFS
+//! know it since Linux 6.17; elsewhere all goes as usual). It also saves the kernel looking for memory: in a virtual
+//! machine, that takes longer than all the rest of writing does.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read};
@@ -20,12 +20,12 @@ const POSITION: u64 = u64::MAX;
 
 /// Reads a file from its position on, past the page cache where the kernel and the file system can do that: a backup
 /// reads everything once, and what it brings there takes the place of what is used all the time.
-pub struct Uncached<'a> {
+pub struct UncachedReader<'a> {
     file: &'a File,
     is_refused: bool,
 }
 
-impl<'a> Uncached<'a> {
+impl<'a> UncachedReader<'a> {
     /// Reads from where the file stands.
     #[must_use]
     pub fn new(file: &'a File) -> Self {
@@ -33,7 +33,7 @@ impl<'a> Uncached<'a> {
     }
 }
 
-impl Read for Uncached<'_> {
+impl Read for UncachedReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if !self.is_refused {
             match preadv2(self.file, &mut [IoSliceMut::new(buffer)], POSITION, DONT_CACHE) {
@@ -47,12 +47,12 @@ impl Read for Uncached<'_> {
 
 /// Writes at any places of a file, past the page cache if the file is large and the kernel and the file system can do
 /// that. Threads may share it.
-pub struct PlaceWriter<'a> {
+pub struct UncachedWriter<'a> {
     file: BorrowedFd<'a>,
     is_cached: AtomicBool,
 }
 
-impl<'a> PlaceWriter<'a> {
+impl<'a> UncachedWriter<'a> {
     /// Writes to a file that will be `length` bytes long.
     #[must_use]
     pub fn new(file: BorrowedFd<'a>, length: u64) -> Self {
@@ -108,16 +108,16 @@ mod tests {
         file.write_all(&bytes).unwrap();
         file.seek(SeekFrom::Start(1000)).unwrap();
         let mut read = Vec::new();
-        Uncached::new(&file).take(100_000).read_to_end(&mut read).unwrap();
+        UncachedReader::new(&file).take(100_000).read_to_end(&mut read).unwrap();
         assert!(read == bytes[1000..101_000]);
-        Uncached::new(&file).read_to_end(&mut read).unwrap();
+        UncachedReader::new(&file).read_to_end(&mut read).unwrap();
         assert!(read == bytes[1000..]);
     }
 
     #[test]
     fn what_a_file_system_refuses_is_read_as_usual() {
         let file = File::open("/proc/self/stat").unwrap();
-        let mut reader = Uncached::new(&file);
+        let mut reader = UncachedReader::new(&file);
         let mut read = String::new();
         reader.read_to_string(&mut read).unwrap();
         assert!(reader.is_refused, "files of /proc have no page cache");
@@ -129,7 +129,7 @@ mod tests {
         let bytes: Vec<u8> = (0..=255).cycle().take(300_000).collect();
         for length in [0, LARGE_BYTES] {
             let mut file = tempfile::tempfile().unwrap();
-            let writer = PlaceWriter::new(file.as_fd(), length);
+            let writer = UncachedWriter::new(file.as_fd(), length);
             writer.write_all_at(&bytes[100_000..], 100_000).unwrap();
             writer.write_all_at(&bytes[..100_000], 0).unwrap();
             writer.write_all_at(&[], 1 << 40).unwrap();
@@ -142,10 +142,10 @@ mod tests {
     #[test]
     fn where_all_lies_in_memory_it_is_written_as_usual() {
         let memory = rustix::fs::memfd_create("uncached", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
-        let writer = PlaceWriter::new(memory.as_fd(), LARGE_BYTES);
+        let writer = UncachedWriter::new(memory.as_fd(), LARGE_BYTES);
         writer.write_all_at(b"one, ", 0).unwrap();
         assert!(writer.is_cached.into_inner(), "memory is its own page cache");
-        PlaceWriter::new(memory.as_fd(), LARGE_BYTES).write_all_at(b"two", 5).unwrap();
+        UncachedWriter::new(memory.as_fd(), LARGE_BYTES).write_all_at(b"two", 5).unwrap();
         let mut read = String::new();
         File::from(memory).read_to_string(&mut read).unwrap();
         assert_eq!(read, "one, two");
@@ -154,11 +154,11 @@ mod tests {
     #[test]
     fn errors_are_told() {
         let closed = File::open("/dev/null").unwrap();
-        let refused = PlaceWriter::new(closed.as_fd(), LARGE_BYTES).write_all_at(b"?", 0);
+        let refused = UncachedWriter::new(closed.as_fd(), LARGE_BYTES).write_all_at(b"?", 0);
         assert_eq!(refused, Err(Errno::BADF), "it is open for reading alone");
         let folder = tempfile::tempdir().unwrap();
         let folder = File::open(folder.path()).unwrap();
-        let error = Uncached::new(&folder).read(&mut [0; 10]).unwrap_err();
+        let error = UncachedReader::new(&folder).read(&mut [0; 10]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
     }
 }

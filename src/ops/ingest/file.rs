@@ -21,7 +21,7 @@ use crate::id::ChunkId;
 use crate::path::Name;
 use crate::repo::Repository;
 use crate::repo::session::SessionWriter;
-use crate::uncached::{LARGE_BYTES, Uncached};
+use crate::uncached::{LARGE_BYTES, UncachedReader};
 
 /// A regular file that is to be read.
 pub(super) struct FileJob {
@@ -69,7 +69,7 @@ fn read(repo: &Repository, session: &SessionWriter, job: &FileJob) -> Result<Rea
     if has_hole(&file, opened.bytes)? {
         read_sparse(&mut writer, &file, opened.bytes)?;
     } else {
-        append_data(&mut writer, Uncached::new(&file), opened.bytes)?;
+        append_data(&mut writer, UncachedReader::new(&file), opened.bytes)?;
     }
     let (content, bytes) = writer.finish()?;
     let changed = job.stat.content_differs(&FileStat::of(file.as_fd())?);
@@ -97,7 +97,7 @@ fn read_sparse(writer: &mut ContentWriter<'_>, mut file: &File, length: u64) -> 
         writer.append_hole(island.start - offset)?;
         file.seek(SeekFrom::Start(island.start))?;
         let wanted = island.end - island.start;
-        let read = append_data(writer, Uncached::new(file).take(wanted), wanted)?;
+        let read = append_data(writer, UncachedReader::new(file).take(wanted), wanted)?;
         if read < wanted {
             // The file was cut meanwhile; its change is noticed by the caller.
             break;

@@ -18,7 +18,7 @@ use crate::ops::list::{PieceBytes, for_each_piece};
 use crate::progress::{Event, error_chain};
 use crate::repo::RepoError;
 use crate::repo::content::{ContentReader, Piece};
-use crate::uncached::PlaceWriter;
+use crate::uncached::UncachedWriter;
 
 /// Files of at least two such segments are worked on by several threads, one segment at a time each.
 const SEGMENT_BYTES: u64 = 16 << 20;
@@ -63,7 +63,7 @@ pub(super) fn write_content(
     let reader = ContentReader::new(content);
     let length = reader.length();
     rustix::fs::ftruncate(file, length).map_err(refused("cannot set its size"))?;
-    let file = PlaceWriter::new(file, length);
+    let file = UncachedWriter::new(file, length);
     let writer = Writer { run, file, reader: &reader, data_bytes: AtomicU64::new(0), gaps: Mutex::default() };
     Parts::new(run, &reader).for_each(&|part| writer.write(part))?;
     let Writer { data_bytes, gaps, .. } = writer;
@@ -154,7 +154,7 @@ impl<'a> Parts<'a> {
 /// Writes parts of one file.
 struct Writer<'a> {
     run: &'a Run<'a>,
-    file: PlaceWriter<'a>,
+    file: UncachedWriter<'a>,
     reader: &'a ContentReader,
     data_bytes: AtomicU64,
     gaps: Mutex<GapList>,

@@ -9,7 +9,7 @@ use super::target::{Existing, Placed, Staged};
 use super::write::{EntryError, refused};
 use crate::format::tree::{Attributes, Entry};
 use crate::path::{Name, TreePath, escape};
-use crate::uncached::PlaceWriter;
+use crate::uncached::UncachedWriter;
 
 /// Most gaps of one file that are kept one by one; beyond, they are only counted.
 const GAPS_MAX: usize = 100_000;
@@ -176,7 +176,7 @@ fn write_list(
     let mut staged = directory.directory.stage_file().map_err(refused(failed))?;
     let text = gaps.to_text(&entry.name);
     let length = text.len() as u64;
-    PlaceWriter::new(staged.file(), length).write_all_at(text.as_bytes(), 0).map_err(refused(failed))?;
+    UncachedWriter::new(staged.file(), length).write_all_at(text.as_bytes(), 0).map_err(refused(failed))?;
     let stored = &entry.attributes;
     let attributes = Attributes { mode: stored.mode & 0o666, mtime: stored.mtime, ..Attributes::default() };
     let owner = run.policy.owners.owner_of(stored);

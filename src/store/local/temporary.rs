@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::store::{Creation, Payload, short_payload};
-use crate::uncached::PlaceWriter;
+use crate::uncached::UncachedWriter;
 
 const NAME_DIGITS: usize = 32;
 const COPY_BYTES: usize = 1 << 20;
@@ -111,7 +111,7 @@ pub(super) fn sweep(directory: &OwnedFd) {
 }
 
 fn copy(source: &File, bytes: u64, target: &File) -> io::Result<()> {
-    let writer = PlaceWriter::new(target.as_fd(), bytes);
+    let writer = UncachedWriter::new(target.as_fd(), bytes);
     let mut buffer = vec![0; COPY_BYTES];
     let mut done = 0;
     while done < bytes {
