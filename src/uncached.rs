@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::io::{Errno, ReadWriteFlags, preadv2, pwrite, pwritev2};
 
 /// From this length on, files are written past the page cache: what is small may be read again soon, and takes little.
+/// Files that are backed up are read ahead from here on.
 pub const LARGE_BYTES: u64 = 8 << 20;
 
 const DONT_CACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
