@@ -4,10 +4,9 @@
 //! group. It is the same in every mount, and two snapshots never share one: the kernel keeps cached pages by
 //! inode, and files of one path have different bytes in different snapshots.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry as Slots;
 use std::sync::{Arc, Mutex};
 
+use super::dense_map::DenseMap;
 use super::directory::Directory;
 use super::lock;
 use super::short_name::ShortName;
@@ -129,17 +128,17 @@ struct Slot {
 
 /// The nodes that the kernel knows. One is dropped when the kernel has forgotten every lookup of it.
 ///
-/// The kernel forgets when it needs the memory, so that there may be millions. A tree holds them: a hash table
-/// is half empty after it grew, and holds the old one, too, while it grows.
+/// The kernel forgets when it needs the memory, so that there may be millions.
 pub(super) struct InodeTable {
-    slots: Mutex<BTreeMap<u64, Slot>>,
+    slots: Mutex<DenseMap<Slot>>,
 }
 
 impl InodeTable {
     /// Starts with the root, which is never dropped.
     pub(super) fn new(root: Place, key: &NodeKey) -> Self {
-        let slot = Slot { rest: key.rest(), lookups: 0, place: root };
-        Self { slots: Mutex::new(BTreeMap::from([(ROOT_INODE, slot)])) }
+        let mut slots = DenseMap::new();
+        slots.insert(ROOT_INODE, Slot { rest: key.rest(), lookups: 0, place: root });
+        Self { slots: Mutex::new(slots) }
     }
 
     /// Returns the number of a node and counts one lookup. `place` is called only for a node that is new.
@@ -148,15 +147,14 @@ impl InodeTable {
         let mut inode = key.inode();
         let mut slots = lock(&self.slots);
         loop {
-            match slots.entry(inode) {
-                Slots::Occupied(mut slot) if slot.get().rest == rest => {
-                    let lookups = &mut slot.get_mut().lookups;
-                    *lookups = lookups.saturating_add(1);
+            match slots.get_mut(inode) {
+                Some(slot) if slot.rest == rest => {
+                    slot.lookups = slot.lookups.saturating_add(1);
                     return inode;
                 }
-                Slots::Occupied(_) => inode = next_inode(inode),
-                Slots::Vacant(slot) => {
-                    slot.insert(Slot { rest, lookups: 1, place: place(inode) });
+                Some(_) => inode = next_inode(inode),
+                None => {
+                    slots.insert(inode, Slot { rest, lookups: 1, place: place(inode) });
                     return inode;
                 }
             }
@@ -166,7 +164,7 @@ impl InodeTable {
     /// Returns a node's identity and place.
     pub(super) fn get(&self, inode: u64) -> Option<(Identity, Place)> {
         let slots = lock(&self.slots);
-        slots.get(&inode).map(|slot| (Identity { inode, rest: slot.rest }, slot.place.clone()))
+        slots.get(inode).map(|slot| (Identity { inode, rest: slot.rest }, slot.place.clone()))
     }
 
     /// Takes back `lookups` lookups of a node.
@@ -177,15 +175,14 @@ impl InodeTable {
         // The place is dropped outside the lock: it may be the last hold on a chain of directories.
         let _dropped = {
             let mut slots = lock(&self.slots);
-            let Slots::Occupied(mut slot) = slots.entry(inode) else { return };
-            let held = &mut slot.get_mut().lookups;
-            if *held < u32::MAX {
-                *held = held.saturating_sub(u32::try_from(lookups).unwrap_or(u32::MAX));
+            let Some(slot) = slots.get_mut(inode) else { return };
+            if slot.lookups < u32::MAX {
+                slot.lookups = slot.lookups.saturating_sub(u32::try_from(lookups).unwrap_or(u32::MAX));
             }
-            if *held > 0 {
+            if slot.lookups > 0 {
                 return;
             }
-            slot.remove()
+            slots.remove(inode)
         };
     }
 

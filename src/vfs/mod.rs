@@ -4,6 +4,7 @@
 //! errno to `fuse`, and the decoding of what is stored to `repo`.
 
 mod attributes;
+mod dense_map;
 mod directory;
 mod error;
 mod file;
