@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layer of every module. A module may use those of lower layers.
-const LAYERS: [(&str, u8); 18] = [
+const LAYERS: [(&str, u8); 19] = [
     ("crypto", 0),
     ("id", 0),
     ("path", 0),
@@ -24,6 +24,7 @@ const LAYERS: [(&str, u8); 18] = [
     ("vfs", 4),
     ("fuse", 5),
     ("cli", 7),
+    ("model", 8),
 ];
 
 /// Modules that may use one of their own layer.

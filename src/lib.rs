@@ -32,3 +32,6 @@ pub mod vfs;
 pub mod fuse;
 // Layer 7: the command line.
 pub mod cli;
+// For tests: how sessions and collectors work together.
+#[cfg(test)]
+mod model;
