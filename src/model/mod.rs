@@ -146,6 +146,8 @@ impl Model for Scenario {
 }
 
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     const THREADS: usize = 2;
@@ -159,7 +161,8 @@ mod tests {
             checker.assert_properties();
             states += checker.unique_state_count();
         }
-        println!("{states} states in all");
+        // Past the test's own capture: a model that shrank to nothing would pass, too.
+        let _ = writeln!(std::io::stderr(), "the model of the protocol holds in {states} states");
     }
 
     #[test]
