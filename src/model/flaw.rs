@@ -3,7 +3,8 @@
 /// One step of the protocol left out, or out of its order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Flaw {
-    /// A session lists first, and puts its open mark then: a collector that begins between the two does not wait for it.
+    /// A session lists first, and puts its open mark then: a collector that begins between the two does not wait for
+    /// it.
     OpensAfterListing,
     /// A session relies on packs that are condemned as long as it is not final which of them go.
     ReliesOnCondemned,
@@ -23,7 +24,8 @@ pub(super) enum Flaw {
     ProtectsUnchecked,
     /// A collector does not wait for the sessions that are open.
     WaitsForNobody,
-    /// A collector takes a session that is slow for dead, and leaves no tombstone (restic #2715, rustic's two-phase prune).
+    /// A collector takes a session that is slow for dead, and leaves no tombstone (restic #2715, rustic's two-phase
+    /// prune).
     LeavesNoTombstone,
     /// A collector lists sessions first, and condemns then.
     ListsSessionsTooEarly,
@@ -48,7 +50,8 @@ pub(super) enum Flaw {
     DropsFinalOfNamed,
     /// `.final` goes before the snapshots that it drops.
     DropsFinalFirst,
-    /// `.final` names no snapshots, and what marks say at the end is dropped: a session whose answer was lost commits again.
+    /// `.final` names no snapshots, and what marks say at the end is dropped: a session whose answer was lost commits
+    /// again.
     DropsWhatMarksSay,
     /// Tombstones go at once, and a session commits in spite of one.
     DropsTombstones,

@@ -1,12 +1,13 @@
 //! A model of the protocol by which sessions commit and collectors delete, checked by `stateright`.
 //!
 //! It has the objects of a store ([`store`]), sessions that write ([`writer`]), people who forget and protect
-//! ([`marker`]) and collectors ([`collector`]). Each step lists one kind of objects, or creates or deletes some; between
-//! two steps anything may happen, and whoever takes one may die after it. Whether a writer is slow or dead is nobody's
-//! knowledge, so a tombstone may come at any time. Time is left out but for this: what is kept for 30 days is kept until
-//! nobody sleeps who began before.
+//! ([`marker`]) and collectors ([`collector`]). Each step lists one kind of objects, or creates or deletes some;
+//! between two steps anything may happen, and whoever takes one may die after it. Whether a writer is slow or dead is
+//! nobody's knowledge, so a tombstone may come at any time. Time is left out but for this: what is kept for 30 days is
+//! kept until nobody sleeps who began before.
 //!
-//! What shall hold is in [`properties`]; [`flaw::Flaw`] lists what makes it fail, and [`scenarios`] what it begins with.
+//! What shall hold is in [`properties`]; [`flaw::Flaw`] lists what makes it fail, and [`scenarios`] what it begins
+//! with.
 
 mod collector;
 mod flaw;

@@ -11,7 +11,8 @@ use super::set::Set;
 use super::store::Store;
 use super::writer::WriterStep;
 
-/// Runs that a lone collector may need: it ends what another one left, drops what nobody needs, and then what that kept.
+/// Runs that a lone collector may need: it ends what another one left, drops what nobody needs, and then what that
+/// kept.
 const RUNS: u8 = 3;
 /// More steps than that takes.
 const STEPS_MAX: usize = 400;

@@ -161,7 +161,6 @@ pub(super) fn all() -> Vec<Scenario> {
             snapshots: vec![(0, set([B])), (1, set([C]))],
             markers: vec![(Wish::Forget, 1)],
             writers: vec![backup([A, B])],
-            collectors: 1,
             ..one.clone()
         },
         Scenario {

@@ -52,9 +52,9 @@ pub(super) fn advance(
     }
 }
 
-/// Returns the collections that are older than anybody's memory: sessions are too old to commit or to name packs, and no
-/// other collector works at one. One whose packs are named still stays, since they would count as usable; and so does
-/// the last one, so that no number comes twice.
+/// Returns the collections that are older than anybody's memory: sessions are too old to commit or to name packs, and
+/// no other collector works at one. One whose packs are named still stays, since they would count as usable; and so
+/// does the last one, so that no number comes twice.
 fn old_collections(world: &World, number: usize, flaw: Option<Flaw>) -> Vec<Number> {
     let all_ended = world.writers.iter().all(|writer| writer.has_ended() || !writer.has_begun());
     let others = || world.collectors.iter().enumerate().filter(|(other, _)| *other != number);
