@@ -2,9 +2,11 @@
 //!
 //! It has the objects of a store ([`store`]), sessions that write ([`writer`]), people who forget and protect
 //! ([`marker`]) and collectors ([`collector`]). Each step lists one kind of objects, or creates or deletes some;
-//! between two steps anything may happen, and whoever takes one may die after it. Whether a writer is slow or dead is
-//! nobody's knowledge, so a tombstone may come at any time. Time is left out but for this: what is kept for 30 days is
-//! kept until nobody sleeps who began before.
+//! between two steps anything may happen, and writers and collectors may die after it. These are taken as one step,
+//! though they are several: a marker's look at three kinds, the listing of sessions and of what decides them, the packs
+//! that are put or deleted together, and the snapshots, the marks and the `.final` objects that expire together.
+//! Whether a writer is slow or dead is nobody's knowledge, so a tombstone may come at any time. Time is left out but
+//! for this: what is kept for 30 days is kept until nobody sleeps who began before.
 //!
 //! What shall hold is in [`properties`]; [`flaw::Flaw`] lists what makes it fail, and [`scenarios`] what it begins
 //! with.

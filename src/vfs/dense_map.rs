@@ -3,96 +3,98 @@
 use hashbrown::HashTable;
 
 /// Values that are allocated together.
-const CHUNK_SLOTS: usize = 4096;
+const SEGMENT_SLOTS: usize = 4096;
 
-/// Values by number. They lie without gaps in chunks, and a hash table of their positions finds them.
+/// Values by number. They lie without gaps in segments, and a hash table of their positions finds them.
 ///
-/// A hash table is half empty after it grew, so that it is kept to four bytes a value. The chunks never move:
+/// A hash table is half empty after it grew, so that it is kept to four bytes a value. The segments never move:
 /// a vector that grows leaves its old memory behind. The numbers have to be hashes: they are used as they are.
 pub(super) struct DenseMap<V> {
-    /// All chunks but the last are full, and the last is not empty.
-    chunks: Vec<Vec<(u64, V)>>,
-    /// Where a number stands in the chunks. The 2^32nd value and those after it would not be found.
+    /// All segments but the last are full, and the last is not empty.
+    segments: Vec<Vec<(u64, V)>>,
+    /// Where a number stands in the segments. The 2^32nd value and those after it would not be found.
     positions: HashTable<u32>,
 }
 
 impl<V> DenseMap<V> {
     pub(super) fn new() -> Self {
-        Self { chunks: Vec::new(), positions: HashTable::new() }
+        Self { segments: Vec::new(), positions: HashTable::new() }
     }
 
     pub(super) fn get(&self, number: u64) -> Option<&V> {
         let position =
-            self.positions.find(hash(number), |&held| number_at(&self.chunks, held) == Some(number))?;
-        let slot = slot_at(&self.chunks, *position)?;
+            self.positions.find(hash(number), |&held| number_at(&self.segments, held) == Some(number))?;
+        let slot = slot_at(&self.segments, *position)?;
         Some(&slot.1)
     }
 
     pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut V> {
-        let chunks = &self.chunks;
-        let &position = self.positions.find(hash(number), |&held| number_at(chunks, held) == Some(number))?;
-        let (chunk, slot) = place(position)?;
-        let slot = self.chunks.get_mut(chunk)?.get_mut(slot)?;
+        let segments = &self.segments;
+        let &position =
+            self.positions.find(hash(number), |&held| number_at(segments, held) == Some(number))?;
+        let (segment, slot) = place(position)?;
+        let slot = self.segments.get_mut(segment)?.get_mut(slot)?;
         Some(&mut slot.1)
     }
 
     /// Adds a value, whose number no other may have.
     pub(super) fn insert(&mut self, number: u64, value: V) {
         let position = u32::try_from(self.len()).unwrap_or(u32::MAX);
-        match self.chunks.last_mut() {
-            Some(chunk) if chunk.len() < CHUNK_SLOTS => chunk.push((number, value)),
+        match self.segments.last_mut() {
+            Some(segment) if segment.len() < SEGMENT_SLOTS => segment.push((number, value)),
             _ => {
-                let mut chunk = Vec::with_capacity(CHUNK_SLOTS);
-                chunk.push((number, value));
-                self.chunks.push(chunk);
+                let mut segment = Vec::with_capacity(SEGMENT_SLOTS);
+                segment.push((number, value));
+                self.segments.push(segment);
             }
         }
-        let chunks = &self.chunks;
-        self.positions.insert_unique(hash(number), position, |&held| number_at(chunks, held).map_or(0, hash));
+        let segments = &self.segments;
+        self.positions
+            .insert_unique(hash(number), position, |&held| number_at(segments, held).map_or(0, hash));
     }
 
     /// Takes a value out. The last one takes its position.
     pub(super) fn remove(&mut self, number: u64) -> Option<V> {
-        let chunks = &self.chunks;
-        let same = |&held: &u32| number_at(chunks, held) == Some(number);
+        let segments = &self.segments;
+        let same = |&held: &u32| number_at(segments, held) == Some(number);
         let (position, _) = self.positions.find_entry(hash(number), same).ok()?.remove();
-        let last = self.chunks.last_mut()?;
+        let last = self.segments.last_mut()?;
         let mut removed = last.pop()?;
         if last.is_empty() {
-            self.chunks.pop();
+            self.segments.pop();
         }
         let moved_from = u32::try_from(self.len()).unwrap_or(u32::MAX);
         if position != moved_from {
-            let (chunk, slot) = place(position)?;
+            let (segment, slot) = place(position)?;
             let moved = removed.0;
-            std::mem::swap(self.chunks.get_mut(chunk)?.get_mut(slot)?, &mut removed);
+            std::mem::swap(self.segments.get_mut(segment)?.get_mut(slot)?, &mut removed);
             *self.positions.find_mut(hash(moved), |&held| held == moved_from)? = position;
         }
         if self.positions.len() < self.positions.capacity() / 4 {
-            let chunks = &self.chunks;
-            self.positions.shrink_to(0, |&held| number_at(chunks, held).map_or(0, hash));
+            let segments = &self.segments;
+            self.positions.shrink_to(0, |&held| number_at(segments, held).map_or(0, hash));
         }
         Some(removed.1)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK_SLOTS + last.len())
+        self.segments.last().map_or(0, |last| (self.segments.len() - 1) * SEGMENT_SLOTS + last.len())
     }
 }
 
-/// Returns which chunk a position is in, and where in it.
+/// Returns which segment a position is in, and where in it.
 fn place(position: u32) -> Option<(usize, usize)> {
     let position = usize::try_from(position).ok()?;
-    Some((position / CHUNK_SLOTS, position % CHUNK_SLOTS))
+    Some((position / SEGMENT_SLOTS, position % SEGMENT_SLOTS))
 }
 
-fn slot_at<V>(chunks: &[Vec<(u64, V)>], position: u32) -> Option<&(u64, V)> {
-    let (chunk, slot) = place(position)?;
-    chunks.get(chunk)?.get(slot)
+fn slot_at<V>(segments: &[Vec<(u64, V)>], position: u32) -> Option<&(u64, V)> {
+    let (segment, slot) = place(position)?;
+    segments.get(segment)?.get(slot)
 }
 
-fn number_at<V>(chunks: &[Vec<(u64, V)>], position: u32) -> Option<u64> {
-    slot_at(chunks, position).map(|slot| slot.0)
+fn number_at<V>(segments: &[Vec<(u64, V)>], position: u32) -> Option<u64> {
+    slot_at(segments, position).map(|slot| slot.0)
 }
 
 /// Returns the hash of a number: itself, with its 63 bits moved to where the table looks first.
@@ -136,6 +138,6 @@ mod tests {
         assert!(numbers().all(|number| map.get(number) == Some(&number)));
         numbers().skip(10).for_each(|number| assert_eq!(map.remove(number), Some(number)));
         assert!(numbers().take(10).all(|number| map.get(number) == Some(&number)));
-        assert!(map.chunks.len() == 1 && map.positions.capacity() < 100);
+        assert!(map.segments.len() == 1 && map.positions.capacity() < 100);
     }
 }
