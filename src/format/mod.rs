@@ -4,6 +4,7 @@
 //! value is accepted, and a violated rule is a [`FormatError`], never a panic.
 
 pub mod cbor;
+pub mod collection;
 pub mod config;
 pub mod content;
 pub mod frame;

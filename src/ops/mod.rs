@@ -9,6 +9,7 @@ pub mod history;
 pub mod ingest;
 pub mod list;
 pub mod patterns;
+pub mod reach;
 pub mod restore;
 pub mod stats;
 pub mod verify;

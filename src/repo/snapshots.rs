@@ -26,6 +26,37 @@ pub struct Snapshot {
     pub manifest: Manifest,
     /// What its marks say together.
     pub marks: Marks,
+    /// Since when it has been forgotten, by the clock of who forgot it, or ended its protection; nothing if it is not.
+    pub forgotten_since: Option<Timestamp>,
+}
+
+/// What the marks of one snapshot say together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Said {
+    marks: Marks,
+    forgotten_since: Option<Timestamp>,
+}
+
+impl FromIterator<Mark> for Said {
+    /// Joins all marks of a snapshot, that with the lowest number first.
+    fn from_iter<I: IntoIterator<Item = Mark>>(all: I) -> Self {
+        let mut said = Self::default();
+        for mark in all {
+            said.marks.add(mark.state);
+            said.forgotten_since =
+                said.marks.is_forgotten().then(|| said.forgotten_since.unwrap_or(mark.time));
+        }
+        said
+    }
+}
+
+/// Which snapshots are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    /// Those that are not forgotten.
+    Kept,
+    /// Those that are.
+    Forgotten,
 }
 
 /// Copies of small objects that the index holds, by store key.
@@ -70,13 +101,25 @@ impl Repository {
     /// # Errors
     /// Fails if the store cannot be listed or read.
     pub fn snapshots(&self) -> Result<Vec<Snapshot>, RepoError> {
-        match self.list_snapshots() {
-            Err(error) if self.mend(&error)? => self.list_snapshots(),
+        self.list_or_mend(Which::Kept)
+    }
+
+    /// Lists the snapshots that are forgotten and not gone yet, oldest first, as [`Self::snapshots`] does the others.
+    ///
+    /// # Errors
+    /// Fails if the store cannot be listed or read.
+    pub fn forgotten_snapshots(&self) -> Result<Vec<Snapshot>, RepoError> {
+        self.list_or_mend(Which::Forgotten)
+    }
+
+    fn list_or_mend(&self, which: Which) -> Result<Vec<Snapshot>, RepoError> {
+        match self.list_snapshots(which) {
+            Err(error) if self.mend(&error)? => self.list_snapshots(which),
             other => other,
         }
     }
 
-    fn list_snapshots(&self) -> Result<Vec<Snapshot>, RepoError> {
+    fn list_snapshots(&self, which: Which) -> Result<Vec<Snapshot>, RepoError> {
         let marks = self.marks()?;
         let mut listed = BTreeMap::new();
         self.store.list(Prefix::Snapshots, &mut |object| {
@@ -86,8 +129,8 @@ impl Repository {
         let mut copies = self.copies(Prefix::Snapshots, &keys)?;
         let mut snapshots = Vec::new();
         for (id, length) in listed {
-            let marks = marks.get(&id).copied().unwrap_or_default();
-            if marks.is_forgotten() {
+            let Said { marks, forgotten_since } = marks.get(&id).copied().unwrap_or_default();
+            if marks.is_forgotten() != (which == Which::Forgotten) {
                 continue;
             }
             let open =
@@ -101,7 +144,7 @@ impl Repository {
                 &mut copies,
                 open,
             )? {
-                snapshots.push(Snapshot { manifest: *manifest, marks });
+                snapshots.push(Snapshot { manifest: *manifest, marks, forgotten_since });
             }
         }
         snapshots.sort_by_key(|snapshot| (snapshot.manifest.time, snapshot.manifest.id));
@@ -115,7 +158,18 @@ impl Repository {
     /// [`RepoError::NoSnapshot`]; [`RepoError::AmbiguousSnapshot`], which lists the candidates; or
     /// [`RepoError::OnlySuspicious`] where the latest of several is meant and none may be that.
     pub fn find_snapshot(&self, name: &str) -> Result<Snapshot, RepoError> {
-        let snapshots = self.snapshots()?;
+        self.find_among(self.snapshots()?, name)
+    }
+
+    /// Finds the one forgotten snapshot that `name` means, as [`Self::find_snapshot`] does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn find_forgotten(&self, name: &str) -> Result<Snapshot, RepoError> {
+        self.find_among(self.forgotten_snapshots()?, name)
+    }
+
+    fn find_among(&self, snapshots: Vec<Snapshot>, name: &str) -> Result<Snapshot, RepoError> {
         if name == "latest" {
             return only_series(name, snapshots);
         }
@@ -177,7 +231,7 @@ impl Repository {
             let listed = self.list_marks(Some(id))?.remove(&id).unwrap_or_default();
             let mut copies = self.index.cached_objects(&format!("{}{id}.", Prefix::Marks.as_str()))?;
             let states = self.open_marks(id, &listed, &mut copies)?;
-            if states.values().copied().collect::<Marks>().say(state) {
+            if states.values().map(|mark| mark.state).collect::<Marks>().say(state) {
                 return Ok(Marking::Stood);
             }
             let number =
@@ -196,7 +250,7 @@ impl Repository {
     }
 
     /// Returns what the marks of each marked snapshot say.
-    fn marks(&self) -> Result<BTreeMap<SnapshotId, Marks>, RepoError> {
+    fn marks(&self) -> Result<BTreeMap<SnapshotId, Said>, RepoError> {
         let marks = self.list_marks(None)?;
         let numbered = |(id, numbers): (&SnapshotId, &ListedMarks)| {
             numbers.keys().map(|number| ObjectKey::mark(*id, *number).to_string()).collect::<Vec<_>>()
@@ -229,16 +283,16 @@ impl Repository {
         id: SnapshotId,
         listed: &ListedMarks,
         copies: &mut Copies,
-    ) -> Result<BTreeMap<u32, MarkState>, RepoError> {
+    ) -> Result<BTreeMap<u32, Mark>, RepoError> {
         let mut states = BTreeMap::new();
         for (number, length) in listed {
             let open =
-                |key: &SealKey, bytes: &[u8]| Mark::open(id, *number, key, bytes).map(|(_, mark)| mark.state);
+                |key: &SealKey, bytes: &[u8]| Mark::open(id, *number, key, bytes).map(|(_, mark)| mark);
             let key = ObjectKey::mark(id, *number);
-            if let Some(state) =
+            if let Some(mark) =
                 self.small_object(ObjectKind::Mark, &key, *length, MARK_MAX_BYTES, copies, open)?
             {
-                states.insert(*number, state);
+                states.insert(*number, mark);
             }
         }
         Ok(states)
@@ -292,7 +346,7 @@ impl Repository {
 
 /// Returns the number of the next mark: that behind all others, so that it counts. Where rubbish has taken the last
 /// number that there is, the first free one behind the marks that open does.
-fn free_number(listed: &ListedMarks, states: &BTreeMap<u32, MarkState>) -> Option<u32> {
+fn free_number(listed: &ListedMarks, states: &BTreeMap<u32, Mark>) -> Option<u32> {
     match listed.last_key_value() {
         None => Some(0),
         Some((highest, _)) if *highest < u32::MAX => Some(highest + 1),

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::format::collection::Stage;
 use crate::id::{PackId, SessionId, SlotId};
 
 /// The first segment of a key, with its slash: the sort of object that a listing is asked for.
@@ -65,24 +66,6 @@ impl Prefix {
 impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-/// What an object under `gc/` says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum GcStage {
-    /// Packs about to be deleted.
-    Condemned,
-    /// Packs that may be deleted.
-    Final,
-}
-
-impl GcStage {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Condemned => "condemned",
-            Self::Final => "final",
-        }
     }
 }
 
@@ -160,7 +143,7 @@ impl ObjectKey {
 
     /// Makes `gc/<n>.condemned` or `gc/<n>.final`.
     #[must_use]
-    pub fn gc(number: u32, stage: GcStage) -> Self {
+    pub fn gc(number: u32, stage: Stage) -> Self {
         Self(format!("gc/{number}.{}", stage.as_str()))
     }
 
@@ -216,9 +199,9 @@ impl ObjectKey {
 
     /// Returns the number and stage of a collection's object.
     #[must_use]
-    pub fn as_gc(&self) -> Option<(u32, GcStage)> {
+    pub fn as_gc(&self) -> Option<(u32, Stage)> {
         let (number, stage) = self.below(Prefix::Gc)?.split_once('.')?;
-        let stage = [GcStage::Condemned, GcStage::Final].into_iter().find(|known| known.as_str() == stage)?;
+        let stage = Stage::ALL.into_iter().find(|known| known.as_str() == stage)?;
         Some((decimal(number)?, stage))
     }
 
@@ -310,8 +293,8 @@ mod tests {
         assert_eq!(ObjectKey::session(session, 0).as_str(), format!("sessions/{SESSION}.0"));
         assert_eq!(ObjectKey::snapshot(session).as_str(), format!("snapshots/{SESSION}"));
         assert_eq!(ObjectKey::mark(session, 7).as_str(), format!("marks/{SESSION}.7"));
-        assert_eq!(ObjectKey::gc(2, GcStage::Condemned).as_str(), "gc/2.condemned");
-        assert_eq!(ObjectKey::gc(2, GcStage::Final).as_str(), "gc/2.final");
+        assert_eq!(ObjectKey::gc(2, Stage::Condemned).as_str(), "gc/2.condemned");
+        assert_eq!(ObjectKey::gc(2, Stage::Final).as_str(), "gc/2.final");
         assert_eq!(ObjectKey::probe(255).as_str(), format!("probe/{}ff", "0".repeat(30)));
     }
 
@@ -357,14 +340,14 @@ mod tests {
             prop_assert_eq!(ObjectKey::session(session, number).as_session(), Some((session, number)));
             prop_assert_eq!(ObjectKey::mark(session, number).as_mark(), Some((session, number)));
             prop_assert_eq!(ObjectKey::snapshot(session).as_snapshot(), Some(session));
-            for stage in [GcStage::Condemned, GcStage::Final] {
+            for stage in Stage::ALL {
                 prop_assert_eq!(ObjectKey::gc(number, stage).as_gc(), Some((number, stage)));
             }
             for made in [
                 ObjectKey::config(number), ObjectKey::key_slot(slot, copy), ObjectKey::pack(&pack),
                 ObjectKey::index(session, number), ObjectKey::session(session, number),
                 ObjectKey::mark(session, number),
-                ObjectKey::snapshot(session), ObjectKey::gc(number, GcStage::Final), ObjectKey::probe(nonce),
+                ObjectKey::snapshot(session), ObjectKey::gc(number, Stage::Final), ObjectKey::probe(nonce),
             ] {
                 prop_assert_eq!(ObjectKey::parse(made.as_str()), Some(made));
             }

@@ -212,7 +212,11 @@ mod tests {
     fn snapshot(day: u8, host: &str, source: &str) -> Snapshot {
         let id = format!("202611{day:02}T053106Z-{day:02}23456789abcdef0123456789abcdef").parse().unwrap();
         let root = TreeRef { page: ChunkId::from_bytes([0; 32]), entries: 0, bytes: 0 };
-        Snapshot { manifest: manifest(id, host, source, root), marks: Marks::default() }
+        Snapshot {
+            manifest: manifest(id, host, source, root),
+            marks: Marks::default(),
+            forgotten_since: None,
+        }
     }
 
     /// Returns all paths, with the targets of links.

@@ -94,7 +94,7 @@ impl Fixture {
         };
         let (manifest, _) = session.commit(manifest).unwrap();
         self.repo.refresh().unwrap();
-        Snapshot { manifest, marks: Marks::default() }
+        Snapshot { manifest, marks: Marks::default(), forgotten_since: None }
     }
 
     /// Returns the keys of all objects under `prefix`.

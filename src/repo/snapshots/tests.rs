@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::*;
 use crate::crypto::secrets::{Writer, WriterClass};
+use crate::format::collection::Stage;
 use crate::repo::testing::TestStore;
 use crate::store::ObjectStore;
 use crate::store::fault::{FaultStore, Operation};
-use crate::store::key::GcStage;
 use crate::store::memory::MemoryStore;
 
 use MarkState::{Accepted, Forgotten, Protected, Restored, Unprotected};
@@ -21,7 +21,7 @@ fn put(test: &TestStore, id: SnapshotId, number: u32, bytes: &[u8]) {
 }
 
 fn said(repo: &Repository, id: SnapshotId) -> Marks {
-    repo.marks().unwrap().get(&id).copied().unwrap_or_default()
+    repo.marks().unwrap().get(&id).copied().unwrap_or_default().marks
 }
 
 fn numbers(test: &TestStore, id: SnapshotId) -> Vec<u32> {
@@ -177,7 +177,7 @@ fn marks_are_made_while_garbage_is_collected() {
     let test = TestStore::new();
     let repo = test.open();
     let id = test.commit(&repo, "db", Completeness::Suspicious).id;
-    test.store.create(&ObjectKey::gc(1, GcStage::Condemned), Payload::Bytes(b"")).unwrap();
+    test.store.create(&ObjectKey::gc(1, Stage::Condemned), Payload::Bytes(b"")).unwrap();
     assert_eq!(repo.mark(id, Accepted).unwrap(), Marking::Made);
 }
 
