@@ -5,10 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layer of every module. A module may use those of lower layers.
-const LAYERS: [(&str, u8); 19] = [
+const LAYERS: [(&str, u8); 20] = [
     ("crypto", 0),
     ("id", 0),
     ("path", 0),
+    ("process", 0),
     ("progress", 0),
     ("recent", 0),
     ("uncached", 0),

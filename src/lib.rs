@@ -7,10 +7,11 @@
 //! enforces this. Start reading at [`format`] for the bytes of a store, at [`repo`] for how they are
 //! read and written, and at [`ops`] for what the commands do with them.
 
-// Layer 0: value types, keys, and how the library reports.
+// Layer 0: value types, keys, processes, and how the library reports.
 pub mod crypto;
 pub mod id;
 pub mod path;
+pub mod process;
 pub mod progress;
 pub mod recent;
 pub mod uncached;

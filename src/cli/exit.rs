@@ -212,8 +212,9 @@ fn repo_error_kind(error: &RepoError) -> ErrorKind {
         RepoError::Damaged { .. }
         | RepoError::MissingChunk(_)
         | RepoError::MissingBase(_)
-        | RepoError::NoKeySlot(_) => ErrorKind::Damaged,
-        RepoError::Collecting(_) | RepoError::NoFreeMark(_) => ErrorKind::Busy,
+        | RepoError::NoKeySlot(_)
+        | RepoError::UnknownCollection { .. } => ErrorKind::Damaged,
+        RepoError::NoFreeMark(_) => ErrorKind::Busy,
         RepoError::Store(error) => store_error_kind(error.kind()),
         RepoError::StoreExists(_)
         | RepoError::Replaced { .. }
@@ -240,8 +241,9 @@ fn repo_error_hint(error: &RepoError) -> Option<String> {
         RepoError::Damaged { .. } | RepoError::MissingChunk(_) | RepoError::MissingBase(_) => {
             "run `yester verify` to learn which snapshots this touches"
         }
-        RepoError::TooNew { .. } | RepoError::Collecting(_) => {
-            "nothing was changed; install a newer yester and run it again"
+        RepoError::TooNew { .. } => "nothing was changed; install a newer yester and run it again",
+        RepoError::UnknownCollection { .. } => {
+            "a newer yester may know it; if nobody uses one here, it is rubbish, and deleting it helps"
         }
         RepoError::NoSnapshot(_) => {
             "`yester snapshots` lists what there is; latest:SOURCE or the first digits of an id name one"

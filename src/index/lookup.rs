@@ -3,14 +3,15 @@
 //! Where several index objects name one pack, its rows of the lowest number stand for all of them, so that
 //! caches keyed by [`FrameRef`] hold a frame once.
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::error::bad_row;
 use super::rows::{
     FRAME_COLUMNS, PACK_COLUMNS, chunk_prefix, decode_chunks, first_frame_key, for_each_row, frame_key,
     frame_prefix, frame_ref, last_frame_key, read_frame_entry, read_pack,
 };
-use super::{ChunkHome, FrameRecord, FrameRef, Index, IndexError, PackRecord, PackRow};
+use super::{ChunkHome, FrameRecord, FrameRef, Index, IndexError, NeighbourHome, PackRecord, PackRow};
 use crate::format::frame::FrameChunk;
 use crate::id::{ChunkId, FrameId, PackId};
 
@@ -32,15 +33,19 @@ impl Index {
     ///
     /// # Errors
     /// Fails if the file cannot be read or is damaged.
-    pub fn neighbours(&self, id: &ChunkId) -> Result<Vec<(FrameRef, Vec<FrameChunk>)>, IndexError> {
-        self.look_up(id, |home, list| Ok((home.frame, decode_chunks(list).collect::<rusqlite::Result<_>>()?)))
+    pub fn neighbours(&self, id: &ChunkId) -> Result<Vec<NeighbourHome>, IndexError> {
+        self.look_up(id, |home, row| {
+            let chunks = decode_chunks(row.get_ref(1)?.as_blob()?).collect::<rusqlite::Result<_>>()?;
+            let is_delta = row.get_ref(3)? != ValueRef::Null;
+            Ok(NeighbourHome { frame: home.frame, chunks, is_delta })
+        })
     }
 
-    /// Looks for a chunk; `make` gets each home with the chunk list of its frame.
+    /// Looks for a chunk; `make` gets each home with its row: key and chunk list of the frame, id of the pack, base.
     fn look_up<T>(
         &self,
         id: &ChunkId,
-        make: impl Fn(ChunkHome, &[u8]) -> rusqlite::Result<T>,
+        make: impl Fn(ChunkHome, &Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>, IndexError> {
         self.pool.read(|connection| {
             let prefix = chunk_prefix(id);
@@ -49,15 +54,14 @@ impl Index {
             }
             let mut homes = Distinct::default();
             let mut statement = connection.prepare_cached(
-                "SELECT frames.id, frames.chunks, packs.pack_id
+                "SELECT frames.id, frames.chunks, packs.pack_id, frames.base
                  FROM chunks JOIN frames ON frames.id = chunks.frame JOIN packs ON packs.id = chunks.frame >> 16
                  WHERE chunks.prefix = ?1 ORDER BY chunks.frame",
             )?;
             for_each_row(statement.query([prefix])?, |row| {
                 let frame = frame_ref(row.get(0)?);
-                let list = row.get_ref(1)?.as_blob()?;
-                if let Some((offset, length)) = find_chunk(list, id)? {
-                    let home = make(ChunkHome { frame, offset, length }, list)?;
+                if let Some((offset, length)) = find_chunk(row.get_ref(1)?.as_blob()?, id)? {
+                    let home = make(ChunkHome { frame, offset, length }, row)?;
                     homes.add(PackId::from_bytes(row.get(2)?), frame.number, home);
                 }
                 Ok(())

@@ -29,7 +29,7 @@ use crate::crypto::hash::IdKeys;
 use crate::crypto::seal::SealKey;
 use crate::crypto::secrets::{DomainKeys, Writer};
 use crate::format::content::Content;
-use crate::format::frame::FrameEntry;
+use crate::format::frame::{FrameChunk, FrameEntry};
 use crate::format::header::{HeaderHash, ObjectKind};
 use crate::format::tree::Time;
 use crate::id::{PackId, StoreId};
@@ -64,6 +64,17 @@ pub struct ChunkHome {
     pub offset: u32,
     /// Length in plain bytes.
     pub length: u32,
+}
+
+/// The frame of a chunk's home, with all its chunks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NeighbourHome {
+    /// The frame.
+    pub frame: FrameRef,
+    /// Its chunks in order.
+    pub chunks: Vec<FrameChunk>,
+    /// Whether it stands on others.
+    pub is_delta: bool,
 }
 
 /// All that is needed to read a frame.

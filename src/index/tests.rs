@@ -117,7 +117,7 @@ fn what_was_applied_is_found() {
     let beside = |number| {
         let frames = index.neighbours(&chunk(number)).unwrap();
         let ids = |chunks: Vec<FrameChunk>| chunks.iter().map(|chunk| chunk.id).collect::<Vec<_>>();
-        frames.into_iter().map(|(_, chunks)| ids(chunks)).collect::<Vec<_>>()
+        frames.into_iter().map(|home| ids(home.chunks)).collect::<Vec<_>>()
     };
     assert_eq!(beside(1), [[1, 2, 3].map(chunk).to_vec(), [5, 1].map(chunk).to_vec()]);
     assert_eq!(beside(4), [[4].map(chunk)]);

@@ -6,7 +6,6 @@
 
 mod database;
 mod packs;
-mod process;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,7 +14,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row};
 
 use crate::id::{SnapshotId, StoreId};
-use process::Process;
+use crate::process::Process;
 
 pub use packs::{PackState, StorePlace};
 

@@ -40,9 +40,15 @@ pub enum RepoError {
         /// What is not known.
         source: FormatError,
     },
-    /// A garbage collection of a newer version is unfinished in the store.
-    #[error("the store at {0} is in the middle of a garbage collection that this version does not know")]
-    Collecting(String),
+    /// Something lies where garbage collections say which packs are about to go, and it does not open, so that nobody
+    /// knows which ones these are.
+    #[error("{object} says which packs are about to be deleted, and cannot be read")]
+    UnknownCollection {
+        /// The object.
+        object: String,
+        /// Why it does not open; nothing where its name alone is unknown.
+        source: Option<FormatError>,
+    },
     /// An object or a part of it is damaged.
     #[error("{object} is damaged")]
     Damaged {

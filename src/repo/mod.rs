@@ -6,6 +6,7 @@
 pub mod base_cache;
 mod buffers;
 mod cache;
+pub mod collections;
 pub mod content;
 mod error;
 pub mod frames;

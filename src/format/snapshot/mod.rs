@@ -17,6 +17,7 @@ use super::tree::{Attributes, TreeRef};
 use crate::crypto::secrets::{DomainKeys, HOST_MAX_BYTES, Writer, WriterClass};
 use crate::id::{PackId, SessionId};
 use crate::path::Name;
+use crate::process::Process;
 
 /// Longest name of a source in bytes.
 pub const SOURCE_MAX_BYTES: usize = 100;
@@ -222,8 +223,8 @@ pub struct SessionMark {
     pub time: jiff::Timestamp,
     /// The source that is written.
     pub source: String,
-    /// Process id, for messages.
-    pub pid: u32,
+    /// The process that writes, for who waits for it on the same host.
+    pub process: Process,
 }
 
 impl SessionMark {

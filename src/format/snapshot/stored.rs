@@ -11,6 +11,7 @@ use crate::format::FormatError;
 use crate::format::json::{Base64, RawText, Text};
 use crate::format::tree::{TreeRef, decode_attributes, encode_attributes};
 use crate::id::{ChunkId, PackId, SessionId};
+use crate::process::Process;
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
@@ -88,6 +89,15 @@ pub(super) struct StoredSessionMark {
     time: Text<jiff::Timestamp>,
     source: String,
     pid: u32,
+    #[serde(default, skip_serializing_if = "is_unknown")]
+    start: i64,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    boot: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_unknown(start: &i64) -> bool {
+    *start == 0
 }
 
 #[derive(Serialize, Deserialize)]
@@ -179,13 +189,15 @@ impl TryFrom<StoredManifest> for Manifest {
 
 impl From<&SessionMark> for StoredSessionMark {
     fn from(mark: &SessionMark) -> Self {
-        Self { time: Text(mark.time), source: mark.source.clone(), pid: mark.pid }
+        let Process { pid, start, boot } = mark.process.clone();
+        Self { time: Text(mark.time), source: mark.source.clone(), pid, start, boot }
     }
 }
 
 impl From<StoredSessionMark> for SessionMark {
     fn from(stored: StoredSessionMark) -> Self {
-        Self { time: stored.time.0, source: stored.source, pid: stored.pid }
+        let process = Process { pid: stored.pid, start: stored.start, boot: stored.boot };
+        Self { time: stored.time.0, source: stored.source, process }
     }
 }
 

@@ -119,9 +119,14 @@ fn the_json_of_tombstones_and_marks_is_frozen() {
     let tombstone = StoredSnapshot::from(&SnapshotObject::Tombstone { time: time() });
     let text = serde_json::to_string(&tombstone).unwrap();
     assert_eq!(text, r#"{"kind":"tombstone","time":"2026-11-21T05:31:06.25Z"}"#);
-    let mark = SessionMark { time: time(), source: "etc".into(), pid: 42 };
+    let process = Process { pid: 42, start: 0, boot: String::new() };
+    let mark = SessionMark { time: time(), source: "etc".into(), process };
     let text = serde_json::to_string(&StoredSessionMark::from(&mark)).unwrap();
     assert_eq!(text, r#"{"time":"2026-11-21T05:31:06.25Z","source":"etc","pid":42}"#);
+    let process = Process { pid: 42, start: 7, boot: "b pid:[1]".into() };
+    let text = serde_json::to_string(&StoredSessionMark::from(&SessionMark { process, ..mark })).unwrap();
+    let whole = r#"{"time":"2026-11-21T05:31:06.25Z","source":"etc","pid":42,"start":7,"boot":"b pid:[1]"}"#;
+    assert_eq!(text, whole);
     for (state, name) in STATES {
         let text = serde_json::to_string(&StoredMark::from(&Mark { time: time(), state })).unwrap();
         assert_eq!(text, format!(r#"{{"time":"2026-11-21T05:31:06.25Z","state":"{name}"}}"#));
@@ -302,7 +307,7 @@ fn tombstones_are_made_by_full_writers() {
 
 #[test]
 fn session_marks_survive_and_open_in_their_place_only() {
-    let mark = SessionMark { time: time(), source: "etc".into(), pid: 42 };
+    let mark = SessionMark { time: time(), source: "etc".into(), process: Process::current() };
     for author in [full(), writer(WriterClass::IngestOnly)] {
         let bytes = mark.seal(sid(), 1, &keys(), &author).unwrap();
         assert_eq!(SessionMark::open(sid(), 1, &keys(), &bytes).unwrap(), (author, mark.clone()));

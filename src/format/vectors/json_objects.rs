@@ -15,6 +15,7 @@ use crate::format::snapshot::{
 };
 use crate::format::tree::{Attributes, Page, TreeRef};
 use crate::id::{PackId, SessionId, SlotId, StoreId};
+use crate::process::Process;
 
 const SESSION: &str = "20261121T053106Z-0123456789abcdef0123456789abcdef";
 const PROGRESS_MARK: u32 = 1;
@@ -171,7 +172,11 @@ fn tombstone() -> SnapshotObject {
 }
 
 fn session_mark() -> SessionMark {
-    SessionMark { time: time(), source: "shop-db".into(), pid: u32::MAX }
+    SessionMark {
+        time: time(),
+        source: "shop-db".into(),
+        process: Process { pid: u32::MAX, start: 0, boot: String::new() },
+    }
 }
 
 fn snapshot_mark() -> Mark {

@@ -16,7 +16,7 @@ use crate::format::frame::FrameChunk;
 use crate::format::snapshot::Manifest;
 use crate::format::tree::{Attributes, Entry, EntryKind, Value};
 use crate::id::{ChunkId, SnapshotId};
-use crate::index::FrameRef;
+use crate::index::{FrameRef, NeighbourHome};
 use crate::path::TreePath;
 use crate::progress::error_chain;
 use crate::repo::RepoError;
@@ -208,7 +208,7 @@ impl<'a> Walker<'a> {
             return Ok(None);
         }
         let homes = self.run.repo.index().neighbours(id)?;
-        let Some((frame, chunks)) = homes.first() else {
+        let Some(NeighbourHome { frame, chunks, .. }) = homes.first() else {
             return Ok(Some(self.run.report.bad_chunk(id, "it is in no pack of the store")));
         };
         let found = chunks.iter().find(|chunk| chunk.id == *id);
@@ -220,7 +220,7 @@ impl<'a> Walker<'a> {
         if !self.run.report.is_bad(*frame) {
             self.keep_beside(*frame, chunks);
         }
-        Ok(self.run.report.why_all_bad(homes.iter().map(|(frame, _)| *frame)))
+        Ok(self.run.report.why_all_bad(homes.iter().map(|home| home.frame)))
     }
 
     fn keep_beside(&mut self, frame: FrameRef, chunks: &[FrameChunk]) {

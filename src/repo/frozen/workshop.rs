@@ -30,6 +30,7 @@ use crate::format::snapshot::{
 };
 use crate::format::tree::{Attributes, TreeRef};
 use crate::id::{ChunkId, DomainId, PackId, SessionId, StoreId, WriterId};
+use crate::process::Process;
 use crate::store::key::{ObjectKey, Prefix};
 use crate::store::local::LocalStore;
 use crate::store::{Creation, ObjectStore, Payload};
@@ -356,7 +357,8 @@ impl HandSession<'_> {
     }
 
     fn announce(&self, number: u32) {
-        let mark = SessionMark { time: time_of(self.number), source: "by-hand".into(), pid: 4711 };
+        let process = Process { pid: 4711, start: 0, boot: String::new() };
+        let mark = SessionMark { time: time_of(self.number), source: "by-hand".into(), process };
         let sealed = mark.seal(self.id, number, self.workshop.repo.keys(), &self.writer).unwrap();
         put(self.workshop.store.as_ref(), &ObjectKey::session(self.id, number), &sealed);
     }

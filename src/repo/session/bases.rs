@@ -6,7 +6,7 @@ use super::trail::{Place, Step};
 use super::{RepoError, Shared, lock};
 use crate::format::frame::{DELTA_CHAIN_MAX, DeltaBase, Encoding, FRAME_MAX_BYTES, Features};
 use crate::id::FrameId;
-use crate::index::{FrameRecord, FrameRef};
+use crate::index::{FrameRecord, FrameRef, NeighbourHome};
 use crate::repo::frames::DecodedFrame;
 
 /// Most deltas in a chain that sessions write. Each makes reading a little slower.
@@ -182,6 +182,15 @@ impl Candidate {
     }
 }
 
+/// Tells whether all that a home of a chunk stands on may be relied on.
+pub(super) fn stands(shared: &Shared, home: &NeighbourHome) -> Result<bool, RepoError> {
+    if !home.is_delta {
+        return Ok(true);
+    }
+    let Some(record) = shared.index.frame(home.frame)? else { return Ok(false) };
+    Ok(lineage(shared, home.frame, &record, 0)?.deltas <= DELTA_CHAIN_MAX)
+}
+
 /// Follows the bases of a frame down to those that are no deltas.
 fn lineage(shared: &Shared, frame: FrameRef, record: &FrameRecord, above: u8) -> Result<Lineage, RepoError> {
     if let Some(known) = lock(&shared.lineages).get(&frame) {
@@ -211,7 +220,7 @@ fn lineage(shared: &Shared, frame: FrameRef, record: &FrameRecord, above: u8) ->
     Ok(lineage)
 }
 
-/// Returns, of the frames of an id, the one with the longest lineage; a lineage too long for a base if there is none.
+/// Returns, of the frames of an id that may be relied on, the one with the longest lineage; a lineage too long for a base if there is none.
 fn base_lineage(shared: &Shared, id: &FrameId, above: u8) -> Result<(Option<FrameRef>, Lineage), RepoError> {
     let endless = Lineage { deltas: u8::MAX, ..Lineage::default() };
     if above >= DELTA_CHAIN_MAX {
@@ -220,6 +229,9 @@ fn base_lineage(shared: &Shared, id: &FrameId, above: u8) -> Result<(Option<Fram
     let mut longest: Option<(FrameRef, Lineage)> = None;
     for frame in shared.index.frames_by_id(id)? {
         let Some(record) = shared.index.frame(frame)? else { continue };
+        if !shared.is_trusted(frame.pack)? {
+            continue;
+        }
         let found = lineage(shared, frame, &record, above + 1)?;
         if longest.as_ref().is_none_or(|(_, longest)| found.deltas > longest.deltas) {
             longest = Some((frame, found));

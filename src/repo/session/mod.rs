@@ -31,7 +31,8 @@ use crate::format::pack::PACK_TARGET_BYTES;
 use crate::format::snapshot::{Manifest, SessionMark, SnapshotObject};
 use crate::id::{ChunkId, PackId, SessionId};
 use crate::index::{FrameRef, Index, PackRow};
-use crate::store::key::{ObjectKey, Prefix};
+use crate::process::Process;
+use crate::store::key::ObjectKey;
 use crate::store::{Creation, ObjectStore, Payload};
 use bases::Lineage;
 use grouper::{FrameJob, Grouper, Sharing};
@@ -61,6 +62,8 @@ pub struct SessionOptions {
     pub chunks_per_index_object: usize,
     /// Whether frames are encoded against similar ones.
     pub deltas: Deltas,
+    /// Packs that this session does not rely on, besides those that are about to be deleted.
+    pub avoid: HashSet<PackId>,
 }
 
 /// Whether a session writes delta frames.
@@ -84,6 +87,7 @@ impl SessionOptions {
             pack_target_bytes: PACK_TARGET_BYTES,
             chunks_per_index_object: upload::CHUNKS_PER_INDEX_OBJECT,
             deltas: Deltas::WherePays,
+            avoid: HashSet::new(),
         }
     }
 }
@@ -132,6 +136,10 @@ struct Shared {
     index: Arc<Index>,
     frames: Arc<FrameReader>,
     options: SessionOptions,
+    /// When it began, by the clock since boot.
+    started: Duration,
+    /// Packs that a garbage collection may delete, as far as it was known when the session began.
+    gone: HashSet<PackId>,
     /// Packs that were looked at, and whether what is in them may be relied on.
     trusted: Mutex<HashMap<PackRow, bool>>,
     /// Packs that were looked at, and whether reading them takes a distant store.
@@ -153,15 +161,28 @@ impl Shared {
         lock(&self.failure).get_or_insert(error);
     }
 
-    /// Packs of ingest-only writers are relied on by nobody but themselves: the names of their chunks prove nothing.
+    /// Tells whether what is in a pack may be relied on. Packs of ingest-only writers are relied on by nobody but
+    /// themselves: the names of their chunks prove nothing.
     fn is_trusted(&self, row: PackRow) -> Result<bool, RepoError> {
         if let Some(trusted) = lock(&self.trusted).get(&row) {
             return Ok(*trusted);
         }
-        let writer = self.index.pack(row)?.map(|pack| pack.writer);
-        let trusted = writer.is_some_and(|writer| writer.class == WriterClass::Full || writer == self.writer);
+        let trusted = self.index.pack(row)?.is_some_and(|pack| {
+            let is_vouched_for = pack.writer.class == WriterClass::Full || pack.writer == self.writer;
+            is_vouched_for && !self.gone.contains(&pack.id) && !self.options.avoid.contains(&pack.id)
+        });
         lock(&self.trusted).insert(row, trusted);
         Ok(trusted)
+    }
+
+    /// Fails if the session is too old to name packs or to commit: what it relies on may be forgotten by then.
+    fn require_young(&self) -> Result<(), RepoError> {
+        let is_young = boot_clock().saturating_sub(self.started) <= COMMIT_DEADLINE;
+        if is_young { Ok(()) } else { Err(self.fenced("it is older than seven days")) }
+    }
+
+    fn fenced(&self, why: &'static str) -> RepoError {
+        RepoError::Fenced { session: self.id.to_string(), why }
     }
 
     /// Tells whether a pack lies in a distant store alone. To fetch a base from there takes longer than it saves.
@@ -171,10 +192,31 @@ impl Shared {
     }
 }
 
+/// What a session leaves behind if it ends without a commit: a tombstone, so that no collector has to wait for it.
+struct Undecided {
+    id: SessionId,
+    store: Arc<dyn ObjectStore>,
+    keys: DomainKeys,
+    writer: Writer,
+    is_decided: bool,
+}
+
+impl Drop for Undecided {
+    fn drop(&mut self) {
+        // Those who can only write cannot decide anything either; a collector waits until they were silent for a day.
+        if !self.is_decided
+            && self.writer.class == WriterClass::Full
+            && let Err(error) = put_tombstone(self.store.as_ref(), &self.keys, &self.writer, self.id)
+        {
+            tracing::debug!("session {} ends without a tombstone: {error}", self.id);
+        }
+    }
+}
+
 /// A running session. Methods may be called from any thread; they block when the queues are full.
 pub struct SessionWriter {
     shared: Arc<Shared>,
-    started: Duration,
+    undecided: Undecided,
     ids: IdKeys,
     state: Mutex<State>,
     /// Chunks whose only homes turned out to be damaged: they are stored again.
@@ -214,14 +256,16 @@ impl SessionWriter {
     /// is what keeps a garbage collection from condemning what this session relies on.
     ///
     /// # Errors
-    /// [`RepoError::TooNew`] if this program must not write here; [`RepoError::Collecting`] if a collection is
-    /// unfinished.
+    /// [`RepoError::TooNew`] if this program must not write here; [`RepoError::UnknownCollection`] if it cannot tell what
+    /// is about to be deleted.
     pub fn open(repo: &Repository, options: SessionOptions) -> Result<Self, RepoError> {
         repo.config
             .require_writable()
             .map_err(|source| RepoError::TooNew { location: repo.store.location(), source })?;
+        // Before the mark, so that a refused session leaves nothing behind; after it, because that order counts.
+        repo.collections()?;
         let started = boot_clock();
-        let shared = Arc::new(Shared {
+        let mut shared = Shared {
             id: SessionId::random(Timestamp::now())?,
             store: Arc::clone(&repo.store),
             keys: repo.keys.clone(),
@@ -229,6 +273,8 @@ impl SessionWriter {
             index: Arc::clone(&repo.index),
             frames: Arc::clone(&repo.frames),
             options,
+            started,
+            gone: HashSet::new(),
             trusted: Mutex::default(),
             distant: Mutex::default(),
             deltas: Mutex::default(),
@@ -236,11 +282,17 @@ impl SessionWriter {
             trail: Trail::default(),
             fresh: Mutex::default(),
             failure: Mutex::default(),
-        });
-        // Before the mark, so that a refused session leaves nothing behind; after it, because that order counts.
-        refuse_while_collecting(repo)?;
+        };
+        let undecided = Undecided {
+            id: shared.id,
+            store: Arc::clone(&shared.store),
+            keys: shared.keys.clone(),
+            writer: shared.writer.clone(),
+            is_decided: false,
+        };
         put_mark(&shared, 0)?;
-        refuse_while_collecting(repo)?;
+        shared.gone = repo.collections()?.gone_packs();
+        let shared = Arc::new(shared);
         repo.refresh()?;
 
         let encoder_count = shared.options.threads.max(1);
@@ -276,7 +328,7 @@ impl SessionWriter {
         Ok(Self {
             ids: repo.keys.ids().clone(),
             shared,
-            started,
+            undecided,
             state,
             distrusted: Mutex::default(),
             usable: Mutex::default(),
@@ -305,9 +357,9 @@ impl SessionWriter {
         if lock(&self.usable).contains(id) {
             return Ok(true);
         }
-        for (frame, chunks) in self.shared.index.neighbours(id)? {
-            if self.shared.is_trusted(frame.pack)? {
-                lock(&self.usable).add(chunks.iter().map(|chunk| chunk.id));
+        for home in self.shared.index.neighbours(id)? {
+            if self.shared.is_trusted(home.frame.pack)? && bases::stands(&self.shared, &home)? {
+                lock(&self.usable).add(home.chunks.iter().map(|chunk| chunk.id));
                 return Ok(true);
             }
         }
@@ -375,8 +427,8 @@ impl SessionWriter {
     /// Any failure of the session's threads.
     pub fn settle(mut self) -> Result<SettledSession, RepoError> {
         let (stats, uploaded) = self.flush()?;
-        let (shared, started) = (Arc::clone(&self.shared), self.started);
-        Ok(SettledSession { shared, started, stats, tree_packs: uploaded.tree_packs })
+        let Self { shared, undecided, .. } = self;
+        Ok(SettledSession { shared, undecided, stats, tree_packs: uploaded.tree_packs })
     }
 
     /// Settles and commits at once; see [`Self::settle`] and [`SettledSession::commit`].
@@ -428,7 +480,7 @@ impl SessionWriter {
 /// A session that wrote everything but its snapshot. Dropped, it leaves what it wrote to the next session.
 pub struct SettledSession {
     shared: Arc<Shared>,
-    started: Duration,
+    undecided: Undecided,
     stats: SessionStats,
     tree_packs: Vec<PackId>,
 }
@@ -440,16 +492,13 @@ impl SettledSession {
     /// # Errors
     /// [`RepoError::Fenced`] if a collection gave this session up; else any failure of the store.
     pub fn commit(self, mut manifest: Manifest) -> Result<(Manifest, SessionStats), RepoError> {
-        let Self { shared, started, stats, tree_packs } = self;
+        let Self { shared, mut undecided, stats, tree_packs } = self;
         manifest.id = shared.id;
         manifest.finished = Timestamp::now();
         manifest.totals.added_bytes = stats.added_bytes;
         manifest.totals.stored_bytes = stats.stored_bytes;
         manifest.tree_packs = tree_packs;
-        let fenced = |why| RepoError::Fenced { session: shared.id.to_string(), why };
-        if boot_clock().saturating_sub(started) > COMMIT_DEADLINE {
-            return Err(fenced("it is older than seven days"));
-        }
+        shared.require_young()?;
         let object = SnapshotObject::Manifest(Box::new(manifest.clone()));
         let bytes = object
             .seal(shared.id, &shared.keys, &shared.writer)
@@ -459,8 +508,9 @@ impl SettledSession {
         // The reply may have been lost after the commit. Creating once more tells whether something is there,
         // and makes it durable; what is there decides.
         let outcome = create().or_else(|_| create())?;
+        undecided.is_decided = true;
         if outcome == Creation::AlreadyExists && shared.store.get(&key, None)? != bytes {
-            return Err(fenced("a garbage collection gave it up"));
+            return Err(shared.fenced("a garbage collection gave it up"));
         }
         Ok((manifest, stats))
     }
@@ -488,11 +538,18 @@ fn send(shared: &Shared, state: &mut State, mut job: FrameJob) -> Result<(), Rep
     if sent { Ok(()) } else { Err(RepoError::SessionFailed) }
 }
 
-/// Fails if a garbage collection left its objects: this version does not know what they condemn.
-fn refuse_while_collecting(repo: &Repository) -> Result<(), RepoError> {
-    let mut collecting = false;
-    repo.store.list(Prefix::Gc, &mut |_| collecting = true)?;
-    if collecting { Err(RepoError::Collecting(repo.store.location())) } else { Ok(()) }
+/// Creates a tombstone where the snapshot of a session would lie, unless something is there: it can never commit.
+pub(super) fn put_tombstone(
+    store: &dyn ObjectStore,
+    keys: &DomainKeys,
+    writer: &Writer,
+    session: SessionId,
+) -> Result<Creation, RepoError> {
+    let key = ObjectKey::snapshot(session);
+    let bytes = SnapshotObject::Tombstone { time: Timestamp::now() }
+        .seal(session, keys, writer)
+        .map_err(|source| RepoError::Encode { object: key.to_string(), source })?;
+    Ok(store.create(&key, Payload::Bytes(&bytes))?)
 }
 
 /// Creates `sessions/<sid>.<number>`, which shows that the session lives.
@@ -500,7 +557,7 @@ fn put_mark(shared: &Shared, number: u32) -> Result<(), RepoError> {
     let mark = SessionMark {
         time: Timestamp::now(),
         source: shared.options.source.clone(),
-        pid: std::process::id(),
+        process: Process::current(),
     };
     let bytes = mark
         .seal(shared.id, number, &shared.keys, &shared.writer)

@@ -331,4 +331,5 @@ fn a_mark_that_does_not_open_hides_none_below_it() {
     assert!(repo.snapshots().unwrap().is_empty());
 }
 
+mod collections;
 mod deltas;

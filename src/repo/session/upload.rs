@@ -67,6 +67,7 @@ impl Uploader<'_> {
     }
 
     fn upload(&mut self, finished: FinishedPack) -> Result<(), RepoError> {
+        self.shared.require_young()?;
         let FinishedPack { file, pack } = finished;
         self.shared
             .store
@@ -97,6 +98,7 @@ impl Uploader<'_> {
         packs.sort_by_key(|pack| pack.id);
         let object = IndexObject { supersedes: Vec::new(), packs };
         let shared = self.shared;
+        shared.require_young()?;
         let key = ObjectKey::index(shared.id, self.index_objects);
         let bytes = object
             .seal(&shared.keys, &shared.writer, key.as_str())

@@ -1,0 +1,97 @@
+//! Which process began something, and whether it is still there.
+
+use std::fs;
+
+/// A process of this host, told apart from later ones of the same number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// When it started, in clock ticks since the boot; 0 if the system did not say.
+    pub start: i64,
+    /// The boot and the namespace of process numbers that it belongs to; empty if the system did not say.
+    pub boot: String,
+}
+
+impl Process {
+    /// Returns this process.
+    #[must_use]
+    pub fn current() -> Self {
+        let pid = std::process::id();
+        Self { pid, start: start_of(pid).unwrap_or(0), boot: boot().unwrap_or_default() }
+    }
+
+    /// Tells whether the process still runs. What cannot be known counts as gone.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.start != 0 && start_of(self.pid) == Some(self.start) && boot().as_ref() == Some(&self.boot)
+    }
+
+    /// Tells whether the process has certainly ended. What cannot be known counts as alive: a process of another
+    /// container, or one whose system did not say enough.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        let (Some((now, namespace)), Some((then, its_namespace))) =
+            (boot().and_then(|boot| parts(&boot)), parts(&self.boot))
+        else {
+            return false;
+        };
+        now != then
+            || (namespace == its_namespace && self.start != 0 && start_of(self.pid) != Some(self.start))
+    }
+}
+
+/// Reads field 22 of `/proc/<pid>/stat`. The name in field 2 may hold spaces, and ends with the last `)`.
+fn start_of(pid: u32) -> Option<i64> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+fn boot() -> Option<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    // Containers have numbers of their own; those of another one mean nothing here.
+    let namespace = fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(format!("{} {}", id.trim(), namespace.display()))
+}
+
+fn parts(boot: &str) -> Option<(String, String)> {
+    boot.split_once(' ').map(|(id, namespace)| (id.to_owned(), namespace.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_are_told_apart() {
+        let process = Process::current();
+        assert!(process.is_alive() && !process.is_gone());
+        assert!(!Process { start: process.start + 1, ..process.clone() }.is_alive());
+        assert!(!Process { boot: "another".to_owned(), ..process.clone() }.is_alive());
+        assert!(!Process { pid: u32::MAX, ..process }.is_alive());
+    }
+
+    #[test]
+    fn what_cannot_be_known_is_neither_alive_nor_gone() {
+        let process = Process::current();
+        let (boot, _) = process.boot.split_once(' ').unwrap();
+        let container = Process { boot: format!("{boot} pid:[1]"), pid: u32::MAX, ..process.clone() };
+        assert!(!container.is_alive() && !container.is_gone());
+        let unknown = Process { start: 0, boot: String::new(), ..process.clone() };
+        assert!(!unknown.is_alive() && !unknown.is_gone());
+        let rebooted = Process { boot: "another pid:[1]".to_owned(), ..process };
+        assert!(!rebooted.is_alive() && rebooted.is_gone());
+    }
+
+    #[test]
+    fn an_ended_process_is_gone() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let process = Process { pid: child.id(), start: start_of(child.id()).unwrap(), ..Process::current() };
+        assert!(process.is_alive());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!process.is_alive() && process.is_gone());
+    }
+}
