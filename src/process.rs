@@ -1,6 +1,7 @@
-//! Which process began something, and whether it is still there.
+//! Which process began something, whether it is still there, and how long ago anything was.
 
 use std::fs;
+use std::time::Duration;
 
 /// A process of this host, told apart from later ones of the same number.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,13 @@ impl Process {
         now != then
             || (namespace == its_namespace && self.start != 0 && start_of(self.pid) != Some(self.start))
     }
+}
+
+/// Returns the time since boot, sleep included: a clock that nobody sets.
+#[must_use]
+pub fn boot_clock() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 /// Reads field 22 of `/proc/<pid>/stat`. The name in field 2 may hold spaces, and ends with the last `)`.

@@ -42,7 +42,7 @@ impl Index {
     }
 
     /// Looks for a chunk; `make` gets each home with its row: key and chunk list of the frame, id of the pack, base.
-    fn look_up<T>(
+    pub(super) fn look_up<T>(
         &self,
         id: &ChunkId,
         make: impl Fn(ChunkHome, &Row<'_>) -> rusqlite::Result<T>,

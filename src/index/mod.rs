@@ -14,6 +14,7 @@ mod filter;
 mod known_files;
 mod lookup;
 mod objects;
+mod places;
 mod pool;
 mod rows;
 mod schema;
@@ -36,6 +37,7 @@ use crate::id::{PackId, StoreId};
 
 pub use error::IndexError;
 pub use objects::CachedObject;
+pub use places::{ChunkPlace, ListedObject};
 pub use similar::SimilarFrame;
 pub use totals::{FrameSums, IndexTotals, Sum};
 

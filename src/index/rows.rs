@@ -15,7 +15,7 @@ use crate::id::{ChunkId, FrameId, PackId, WriterId};
 /// Bits of a frame's key that hold its number; a pack has at most 2^16 frames.
 const NUMBER_BITS: u32 = 16;
 /// Bytes of one chunk in a chunk list: kind, id, length (little endian).
-const CHUNK_BYTES: usize = 1 + ChunkId::LEN + 4;
+pub(super) const CHUNK_BYTES: usize = 1 + ChunkId::LEN + 4;
 
 /// The columns of `packs` that [`read_pack`] takes, in its order.
 pub(super) const PACK_COLUMNS: &str =
@@ -119,13 +119,10 @@ pub(super) fn encoding_columns(entry: &FrameEntry) -> (u8, Option<Vec<u8>>, Opti
 
 /// Reads a row of [`FRAME_COLUMNS`]: the frame, its offset in the pack, and its entry.
 pub(super) fn read_frame_entry(row: &Row<'_>) -> rusqlite::Result<(FrameRef, u64, FrameEntry)> {
-    let base: Option<Vec<u8>> = row.get(4)?;
-    let encoding = match (row.get(3)?, base) {
+    let encoding = match (row.get(3)?, read_base(row.get_ref(4)?)?) {
         (0_u8, None) => Encoding::Raw,
         (1, None) => Encoding::Zstd,
-        (2, Some(base)) => {
-            Encoding::Delta { base: DeltaBase::from_bytes(&base).ok_or_else(|| bad_row("base"))? }
-        }
+        (2, Some(base)) => Encoding::Delta { base },
         _ => return Err(bad_row("encoding")),
     };
     let features = match row.get_ref(5)? {
@@ -135,6 +132,12 @@ pub(super) fn read_frame_entry(row: &Row<'_>) -> rusqlite::Result<(FrameRef, u64
     let chunks = decode_chunks(row.get_ref(6)?.as_blob()?).collect::<rusqlite::Result<_>>()?;
     let entry = FrameEntry { stored_length: row.get(2)?, encoding, features, chunks };
     Ok((frame_ref(row.get(0)?), row.get(1)?, entry))
+}
+
+/// Reads the column of bases; nothing for a frame that is no delta.
+pub(super) fn read_base(value: ValueRef<'_>) -> rusqlite::Result<Option<DeltaBase>> {
+    let Some(bytes) = value.as_blob_or_null()? else { return Ok(None) };
+    DeltaBase::from_bytes(bytes).map(Some).ok_or_else(|| bad_row("base"))
 }
 
 /// Decodes the column of features.

@@ -5,9 +5,12 @@ pub mod compare;
 pub mod diff;
 pub mod export;
 pub mod find;
+pub mod gc;
 pub mod history;
 pub mod ingest;
 pub mod list;
+#[cfg(test)]
+mod oracle;
 pub mod patterns;
 pub mod reach;
 pub mod restore;

@@ -54,13 +54,22 @@ impl Collections {
         self.finals().flat_map(|collection| &collection.snapshots).copied().collect()
     }
 
-    /// Returns the number of the first collection that is not done, and what it says so far.
+    /// Returns the number of the first collection that is not done.
     #[must_use]
-    pub fn unfinished(&self) -> Option<Unfinished<'_>> {
-        self.by_number.iter().find_map(|(number, stages)| {
-            let condemned = stages.condemned.as_ref()?;
-            Some(Unfinished { number: *number, condemned, last: stages.last.as_ref() })
-        })
+    pub fn unfinished(&self) -> Option<u32> {
+        self.by_number.iter().find(|(_, stages)| stages.condemned.is_some()).map(|(number, _)| *number)
+    }
+
+    /// Returns what a collection condemned, if it is not done.
+    #[must_use]
+    pub fn condemned(&self, number: u32) -> Option<&Collection> {
+        self.by_number.get(&number)?.condemned.as_ref()
+    }
+
+    /// Returns what a collection decided, if it has.
+    #[must_use]
+    pub fn decided(&self, number: u32) -> Option<&Collection> {
+        self.by_number.get(&number)?.last.as_ref()
     }
 
     /// Returns the number of a new collection; none after 2^32 of them.
@@ -73,17 +82,6 @@ impl Collections {
     pub fn finals(&self) -> impl DoubleEndedIterator<Item = &Collection> {
         self.by_number.values().filter_map(|stages| stages.last.as_ref())
     }
-}
-
-/// A collection that is not done.
-#[derive(Debug, Clone, Copy)]
-pub struct Unfinished<'a> {
-    /// Its number.
-    pub number: u32,
-    /// What is condemned.
-    pub condemned: &'a Collection,
-    /// What was decided, if it was.
-    pub last: Option<&'a Collection>,
 }
 
 impl Repository {

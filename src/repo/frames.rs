@@ -114,6 +114,18 @@ impl FrameReader {
         self.decode(record, encoded, base.as_deref(), Some(check))
     }
 
+    /// Reads what lies under the seal of a frame, past all caches, once it decoded to chunks that have their hashes.
+    ///
+    /// # Errors
+    /// As [`Self::read_frame`].
+    pub(super) fn encoded_frame(&self, record: &FrameRecord) -> Result<Vec<u8>, RepoError> {
+        let mut stored = self.stored_bytes(record)?;
+        let encoded = open(record, &mut stored)?.to_vec();
+        let base = self.base_of(record, 0)?;
+        self.decode(record, &encoded, base.as_deref(), Some(FrameCheck::Rehash))?;
+        Ok(encoded)
+    }
+
     /// Returns a frame to which a number of deltas led. It is neither kept, since whoever reads on needs the next frame's
     /// base, nor re-hashed, since what stands on it is.
     fn frame_in_chain(&self, frame: FrameRef, deltas: u8) -> Result<Arc<DecodedFrame>, RepoError> {

@@ -15,6 +15,7 @@ mod frozen;
 mod local;
 pub mod open;
 pub mod read;
+pub mod readers;
 mod refresh;
 pub mod session;
 pub(crate) mod slots;
@@ -45,6 +46,7 @@ pub struct Repository {
     chunker: Arc<ChunkerSetup>,
     index: Arc<Index>,
     frames: Arc<frames::FrameReader>,
+    readers: readers::Readers,
     spool: PathBuf,
 }
 

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::base_cache::BaseCache;
 use super::cache::DecodedCache;
 use super::frames::FrameReader;
+use super::readers::Readers;
 use super::{RepoError, Repository, get_small, local, slots};
 use crate::chunker::{ChunkerParams, ChunkerSetup};
 use crate::crypto::secrets::{DomainKeys, RootSecret, Writer, WriterClass};
@@ -166,7 +167,9 @@ impl Repository {
             decoded: DecodedCache::new(options.cache_bytes),
             bases,
         });
-        Ok(Self { store, config, keys, writer, chunker: Arc::new(chunker), index, frames, spool })
+        let readers = Readers::new(options.folders.state.join("readers").join(config.store.to_string()));
+        let chunker = Arc::new(chunker);
+        Ok(Self { store, config, keys, writer, chunker, index, frames, readers, spool })
     }
 }
 

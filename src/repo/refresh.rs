@@ -7,6 +7,26 @@ use crate::format::index_object::IndexObject;
 use crate::store::StoreErrorKind;
 use crate::store::key::{ObjectKey, Prefix};
 
+/// How often all index objects are listed and read anew, where some are replaced meanwhile.
+const ATTEMPTS_MAX: usize = 10;
+
+/// What becomes of an index object that does not open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Damaged {
+    /// It is left out, with a warning.
+    LeftOut,
+    /// It is an error.
+    Refused,
+}
+
+/// Whether every index object that was listed was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Brought {
+    All,
+    /// Some were superseded since, and what replaces them may not have been listed.
+    NotAll,
+}
+
 impl Repository {
     /// Brings the index up to date with the index objects that the store lists.
     ///
@@ -16,10 +36,29 @@ impl Repository {
     /// # Errors
     /// Fails if the store cannot be listed or the index not be written.
     pub fn refresh(&self) -> Result<(), RepoError> {
-        match self.bring_up_to_date() {
+        match self.bring_up_to_date(Damaged::LeftOut) {
             Err(error) if self.mend(&error)? => Ok(()),
-            other => other,
+            other => other.map(|_| ()),
         }
+    }
+
+    /// Brings the index up to date as [`Self::refresh`] does, and leaves nothing out: until every index object of one
+    /// listing was read.
+    ///
+    /// # Errors
+    /// [`RepoError::Damaged`] if an index object does not open, [`RepoError::StaleIndex`] if they are replaced faster
+    /// than they are read.
+    pub fn refresh_strictly(&self) -> Result<(), RepoError> {
+        for _ in 0..ATTEMPTS_MAX {
+            let brought = match self.bring_up_to_date(Damaged::Refused) {
+                Err(error) if self.mend(&error)? => self.bring_up_to_date(Damaged::Refused)?,
+                other => other?,
+            };
+            if brought == Brought::All {
+                return Ok(());
+            }
+        }
+        Err(RepoError::StaleIndex)
     }
 
     /// Makes the index anew from the store if `error` says that it is damaged. Tells whether it did: what failed
@@ -32,14 +71,14 @@ impl Repository {
             RepoError::Index(error) if error.is_corrupt() => {
                 tracing::warn!("the local index is damaged and is made anew: {error}");
                 self.index.reset()?;
-                self.bring_up_to_date()?;
+                self.bring_up_to_date(Damaged::LeftOut)?;
                 Ok(true)
             }
             _ => Ok(false),
         }
     }
 
-    fn bring_up_to_date(&self) -> Result<(), RepoError> {
+    fn bring_up_to_date(&self, damaged: Damaged) -> Result<Brought, RepoError> {
         // In this order: what a session of this host applies in between is listed, and is not taken for gone.
         let mut gone = self.index.applied()?;
         let mut new = BTreeMap::new();
@@ -51,28 +90,53 @@ impl Repository {
         if !gone.is_empty() {
             self.index.retract(&gone.into_iter().collect::<Vec<_>>())?;
         }
+        let mut brought = Brought::All;
         for (key, length) in new {
-            self.apply_index_object(&key, length)?;
+            if self.apply_index_object(&key, length, damaged)? == Brought::NotAll {
+                brought = Brought::NotAll;
+            }
         }
-        Ok(())
+        Ok(brought)
     }
 
-    fn apply_index_object(&self, key: &ObjectKey, length: Option<u64>) -> Result<(), RepoError> {
-        let max_bytes = usize::try_from(IndexObject::MAX_BYTES).unwrap_or(usize::MAX);
-        let opened = get_small(self.store.as_ref(), key, length, max_bytes).and_then(|bytes| {
-            IndexObject::open(&self.keys, key.as_str(), &bytes)
-                .map_err(|error| RepoError::Damaged { object: key.to_string(), source: Some(error) })
-        });
-        match opened {
-            Ok((_, object)) => Ok(self.index.apply(key.as_str(), &object)?),
+    fn apply_index_object(
+        &self,
+        key: &ObjectKey,
+        length: Option<u64>,
+        damaged: Damaged,
+    ) -> Result<Brought, RepoError> {
+        match self.open_index_object(key, length) {
+            Ok(object) => {
+                self.index.apply(key.as_str(), &object)?;
+                Ok(Brought::All)
+            }
             // Superseded since it was listed.
-            Err(RepoError::Store(error)) if error.kind() == StoreErrorKind::NotFound => Ok(()),
-            Err(RepoError::Damaged { object, source }) => {
+            Err(RepoError::Store(error)) if error.kind() == StoreErrorKind::NotFound => Ok(Brought::NotAll),
+            Err(RepoError::Damaged { object, source }) if damaged == Damaged::LeftOut => {
                 let why = source.map(|source| format!(": {source}")).unwrap_or_default();
                 tracing::warn!("{object} is damaged and was left out{why}; run `yester verify`");
-                Ok(())
+                Ok(Brought::All)
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Reads an index object from the store; nothing if it is gone.
+    ///
+    /// # Errors
+    /// [`RepoError::Damaged`] if it does not open, else any failure of the store.
+    pub fn index_object(&self, key: &ObjectKey) -> Result<Option<IndexObject>, RepoError> {
+        match self.open_index_object(key, None) {
+            Err(RepoError::Store(error)) if error.kind() == StoreErrorKind::NotFound => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    fn open_index_object(&self, key: &ObjectKey, length: Option<u64>) -> Result<IndexObject, RepoError> {
+        let max_bytes = usize::try_from(IndexObject::MAX_BYTES).unwrap_or(usize::MAX);
+        let bytes = get_small(self.store.as_ref(), key, length, max_bytes)?;
+        IndexObject::open(&self.keys, key.as_str(), &bytes)
+            .map(|(_, object)| object)
+            .map_err(|error| RepoError::Damaged { object: key.to_string(), source: Some(error) })
     }
 }

@@ -59,6 +59,37 @@ enum Which {
     Forgotten,
 }
 
+/// All that lies under `snapshots/`.
+#[derive(Debug, Clone, Default)]
+pub struct Decided {
+    /// Every snapshot, forgotten ones included, in the order of their ids.
+    pub snapshots: Vec<Snapshot>,
+    /// Sessions that never commit, and when that was decided.
+    pub tombstones: Vec<(SnapshotId, Timestamp)>,
+}
+
+/// A small object that was listed.
+enum Small<T> {
+    Opened(T),
+    /// It was deleted since.
+    Gone,
+    Damaged(FormatError),
+}
+
+impl<T> Small<T> {
+    /// Leaves out what does not open, with a warning.
+    fn or_warn(self, key: &ObjectKey) -> Option<T> {
+        match self {
+            Self::Opened(value) => Some(value),
+            Self::Gone => None,
+            Self::Damaged(error) => {
+                tracing::warn!("{key} is damaged and was left out: {error}; run `yester verify`");
+                None
+            }
+        }
+    }
+}
+
 /// Copies of small objects that the index holds, by store key.
 type Copies = BTreeMap<String, CachedObject>;
 
@@ -121,34 +152,90 @@ impl Repository {
 
     fn list_snapshots(&self, which: Which) -> Result<Vec<Snapshot>, RepoError> {
         let marks = self.marks()?;
-        let mut listed = BTreeMap::new();
-        self.store.list(Prefix::Snapshots, &mut |object| {
-            listed.extend(object.key.as_snapshot().map(|id| (id, object.bytes)));
-        })?;
-        let keys = listed.keys().map(|id| ObjectKey::snapshot(*id).to_string()).collect();
-        let mut copies = self.copies(Prefix::Snapshots, &keys)?;
+        // A mark may say anything of a snapshot that a collection has dropped, and that is being taken apart.
+        let is_contested = |said: &Said| said.marks.forgotten && said.marks.protected;
+        let dropped = match which == Which::Forgotten || marks.values().any(is_contested) {
+            true => self.collections()?.dropped_snapshots(),
+            false => BTreeSet::new(),
+        };
+        let (listed, mut copies) = self.list_decided()?;
         let mut snapshots = Vec::new();
         for (id, length) in listed {
             let Said { marks, forgotten_since } = marks.get(&id).copied().unwrap_or_default();
-            if marks.is_forgotten() != (which == Which::Forgotten) {
+            if marks.is_forgotten() != (which == Which::Forgotten) || dropped.contains(&id) {
                 continue;
             }
-            let open =
-                |key: &SealKey, bytes: &[u8]| SnapshotObject::open(id, key, bytes).map(|(_, object)| object);
-            let max_bytes = usize::try_from(SnapshotObject::MAX_BYTES).unwrap_or(usize::MAX);
-            if let Some(SnapshotObject::Manifest(manifest)) = self.small_object(
-                ObjectKind::Snapshot,
-                &ObjectKey::snapshot(id),
-                length,
-                max_bytes,
-                &mut copies,
-                open,
-            )? {
+            let object = self.open_decided(id, length, &mut copies)?;
+            if let Some(SnapshotObject::Manifest(manifest)) = object.or_warn(&ObjectKey::snapshot(id)) {
                 snapshots.push(Snapshot { manifest: *manifest, marks, forgotten_since });
             }
         }
         snapshots.sort_by_key(|snapshot| (snapshot.manifest.time, snapshot.manifest.id));
         Ok(snapshots)
+    }
+
+    /// Returns all that decides what stays in the store: `marks/` are listed first, then `snapshots/`.
+    ///
+    /// A snapshot with a mark that does not open counts as not forgotten, since nobody knows what the mark says.
+    ///
+    /// # Errors
+    /// [`RepoError::Damaged`] if a snapshot does not open: nobody knows what it needs. Else any failure of the store.
+    pub fn decided(&self) -> Result<Decided, RepoError> {
+        let mut said = BTreeMap::new();
+        let (marks, mut copies) = self.list_all_marks()?;
+        for (id, listed) in marks {
+            let mut states = BTreeMap::new();
+            let mut all_open = true;
+            for (number, length) in &listed {
+                match self.open_mark(id, *number, *length, &mut copies)? {
+                    Small::Opened(mark) => drop(states.insert(*number, mark)),
+                    Small::Gone => {}
+                    Small::Damaged(_) => all_open = false,
+                }
+            }
+            let marks = states.into_values().collect::<Said>();
+            said.insert(id, if all_open { marks } else { Said::default() });
+        }
+        let mut decided = Decided::default();
+        let (listed, mut copies) = self.list_decided()?;
+        for (id, length) in listed {
+            let Said { marks, forgotten_since } = said.get(&id).copied().unwrap_or_default();
+            match self.open_decided(id, length, &mut copies)? {
+                Small::Opened(SnapshotObject::Manifest(manifest)) => {
+                    decided.snapshots.push(Snapshot { manifest: *manifest, marks, forgotten_since });
+                }
+                Small::Opened(SnapshotObject::Tombstone { time }) => decided.tombstones.push((id, time)),
+                Small::Gone => {}
+                Small::Damaged(source) => {
+                    let object = ObjectKey::snapshot(id).to_string();
+                    return Err(RepoError::Damaged { object, source: Some(source) });
+                }
+            }
+        }
+        Ok(decided)
+    }
+
+    /// Lists what lies under `snapshots/`, with lengths, and returns the copies of it that the index holds.
+    fn list_decided(&self) -> Result<(BTreeMap<SnapshotId, Option<u64>>, Copies), RepoError> {
+        let mut listed = BTreeMap::new();
+        self.store.list(Prefix::Snapshots, &mut |object| {
+            listed.extend(object.key.as_snapshot().map(|id| (id, object.bytes)));
+        })?;
+        let keys = listed.keys().map(|id| ObjectKey::snapshot(*id).to_string()).collect();
+        let copies = self.copies(Prefix::Snapshots, &keys)?;
+        Ok((listed, copies))
+    }
+
+    fn open_decided(
+        &self,
+        id: SnapshotId,
+        length: Option<u64>,
+        copies: &mut Copies,
+    ) -> Result<Small<SnapshotObject>, RepoError> {
+        let open =
+            |key: &SealKey, bytes: &[u8]| SnapshotObject::open(id, key, bytes).map(|(_, object)| object);
+        let max_bytes = usize::try_from(SnapshotObject::MAX_BYTES).unwrap_or(usize::MAX);
+        self.small_object(ObjectKind::Snapshot, &ObjectKey::snapshot(id), length, max_bytes, copies, open)
     }
 
     /// Finds the one snapshot that `name` means: `latest`, `latest:SOURCE`, `latest:HOST/SOURCE`, the beginning of
@@ -251,16 +338,22 @@ impl Repository {
 
     /// Returns what the marks of each marked snapshot say.
     fn marks(&self) -> Result<BTreeMap<SnapshotId, Said>, RepoError> {
-        let marks = self.list_marks(None)?;
-        let numbered = |(id, numbers): (&SnapshotId, &ListedMarks)| {
-            numbers.keys().map(|number| ObjectKey::mark(*id, *number).to_string()).collect::<Vec<_>>()
-        };
-        let mut copies = self.copies(Prefix::Marks, &marks.iter().flat_map(numbered).collect())?;
+        let (marks, mut copies) = self.list_all_marks()?;
         let mut said = BTreeMap::new();
         for (id, listed) in marks {
             said.insert(id, self.open_marks(id, &listed, &mut copies)?.into_values().collect());
         }
         Ok(said)
+    }
+
+    /// Lists all marks, and returns the copies of them that the index holds.
+    fn list_all_marks(&self) -> Result<(BTreeMap<SnapshotId, ListedMarks>, Copies), RepoError> {
+        let marks = self.list_marks(None)?;
+        let numbered = |(id, numbers): (&SnapshotId, &ListedMarks)| {
+            numbers.keys().map(|number| ObjectKey::mark(*id, *number).to_string()).collect::<Vec<_>>()
+        };
+        let copies = self.copies(Prefix::Marks, &marks.iter().flat_map(numbered).collect())?;
+        Ok((marks, copies))
     }
 
     /// Lists the numbers and lengths of the marks of all snapshots, or of one.
@@ -286,16 +379,30 @@ impl Repository {
     ) -> Result<BTreeMap<u32, Mark>, RepoError> {
         let mut states = BTreeMap::new();
         for (number, length) in listed {
-            let open =
-                |key: &SealKey, bytes: &[u8]| Mark::open(id, *number, key, bytes).map(|(_, mark)| mark);
-            let key = ObjectKey::mark(id, *number);
-            if let Some(mark) =
-                self.small_object(ObjectKind::Mark, &key, *length, MARK_MAX_BYTES, copies, open)?
-            {
+            let mark = self.open_mark(id, *number, *length, copies)?;
+            if let Some(mark) = mark.or_warn(&ObjectKey::mark(id, *number)) {
                 states.insert(*number, mark);
             }
         }
         Ok(states)
+    }
+
+    fn open_mark(
+        &self,
+        id: SnapshotId,
+        number: u32,
+        length: Option<u64>,
+        copies: &mut Copies,
+    ) -> Result<Small<Mark>, RepoError> {
+        let open = |key: &SealKey, bytes: &[u8]| Mark::open(id, number, key, bytes).map(|(_, mark)| mark);
+        self.small_object(
+            ObjectKind::Mark,
+            &ObjectKey::mark(id, number),
+            length,
+            MARK_MAX_BYTES,
+            copies,
+            open,
+        )
     }
 
     /// Returns the copies that the index holds of objects that the store lists, and drops the others.
@@ -308,8 +415,8 @@ impl Repository {
         Ok(copies)
     }
 
-    /// Returns a small immutable object as `open` reads it, from `copies` or from the store; nothing if it is gone
-    /// by now or damaged. Only what opens is kept in the index.
+    /// Returns a small immutable object as `open` reads it, from `copies` or from the store. Only what opens is kept in
+    /// the index.
     fn small_object<T>(
         &self,
         kind: ObjectKind,
@@ -318,14 +425,16 @@ impl Repository {
         max_bytes: usize,
         copies: &mut Copies,
         open: impl Fn(&SealKey, &[u8]) -> Result<T, FormatError>,
-    ) -> Result<Option<T>, RepoError> {
+    ) -> Result<Small<T>, RepoError> {
         if let Some(copy) = copies.remove(key.as_str())
             && let Ok(value) = open(&copy.key, &copy.bytes)
         {
-            return Ok(Some(value));
+            return Ok(Small::Opened(value));
         }
         let opened = match get_small(self.store.as_ref(), key, length, max_bytes) {
-            Err(RepoError::Store(error)) if error.kind() == StoreErrorKind::NotFound => return Ok(None),
+            Err(RepoError::Store(error)) if error.kind() == StoreErrorKind::NotFound => {
+                return Ok(Small::Gone);
+            }
             Err(RepoError::Damaged { source: Some(error), .. }) => Err(error),
             other => {
                 let bytes = other?;
@@ -337,10 +446,7 @@ impl Repository {
                 opened.map(|(_, value)| value)
             }
         };
-        opened.map(Some).or_else(|error| {
-            tracing::warn!("{key} is damaged and was left out: {error}; run `yester verify`");
-            Ok(None)
-        })
+        Ok(opened.map_or_else(Small::Damaged, Small::Opened))
     }
 }
 

@@ -71,6 +71,24 @@ impl Fixture {
         options.threads = 1;
         options.frame_target_bytes = 20_000;
         let session = SessionWriter::open(&self.repo, options).unwrap();
+        self.commit_through(session, fill)
+    }
+
+    /// Commits what `fill` returns by a session that was opened before.
+    pub(in crate::ops) fn commit_through(
+        &self,
+        session: SessionWriter,
+        fill: impl FnOnce(&Maker<'_>) -> Vec<Entry>,
+    ) -> Snapshot {
+        self.try_commit_through(session, fill).unwrap()
+    }
+
+    /// Commits as [`Self::commit_through`] does, if that is possible.
+    pub(in crate::ops) fn try_commit_through(
+        &self,
+        session: SessionWriter,
+        fill: impl FnOnce(&Maker<'_>) -> Vec<Entry>,
+    ) -> Result<Snapshot, RepoError> {
         let maker = Maker { repo: &self.repo, session: &session };
         let entries = fill(&maker);
         let files = entries.len() as u64;
@@ -92,9 +110,9 @@ impl Fixture {
             dump: None,
             program: "test".into(),
         };
-        let (manifest, _) = session.commit(manifest).unwrap();
+        let (manifest, _) = session.commit(manifest)?;
         self.repo.refresh().unwrap();
-        Snapshot { manifest, marks: Marks::default(), forgotten_since: None }
+        Ok(Snapshot { manifest, marks: Marks::default(), forgotten_since: None })
     }
 
     /// Returns the keys of all objects under `prefix`.

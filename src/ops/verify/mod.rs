@@ -17,17 +17,17 @@ mod sample;
 mod tests;
 mod walk;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::format::FormatError;
 use crate::format::snapshot::Manifest;
-use crate::id::SnapshotId;
+use crate::id::{PackId, SnapshotId};
 use crate::journal::{Journal, StorePlace};
 use crate::path::TreePath;
-use crate::progress::Progress;
+use crate::progress::{Progress, error_chain};
 use crate::repo::snapshots::Snapshot;
 use crate::repo::{RepoError, Repository};
 use packs::Held;
@@ -131,6 +131,8 @@ struct Run<'a> {
     counts: Counts,
     times: PackTimes<'a>,
     coverage: Mutex<Option<PackCoverage>>,
+    /// Packs that a collection has deleted, or is deleting.
+    dead: HashSet<PackId>,
 }
 
 /// The sums of [`VerifyStats`] while they grow.
@@ -168,6 +170,7 @@ pub fn verify(
             counts: Counts::default(),
             times: PackTimes::read(options.journal, place(repo), progress),
             coverage: Mutex::new(None),
+            dead: dead_packs(repo),
         };
         match scope {
             Scope::All => verify_all(run),
@@ -194,6 +197,17 @@ pub fn verify(
     })
 }
 
+/// Returns the packs that may be missing. What does not open under `gc/` says nothing of them.
+fn dead_packs(repo: &Repository) -> HashSet<PackId> {
+    match repo.collections() {
+        Ok(collections) => collections.dead_packs(),
+        Err(error) => {
+            tracing::warn!("nobody knows which packs were collected: {}", error_chain(&error));
+            HashSet::new()
+        }
+    }
+}
+
 fn place(repo: &Repository) -> StorePlace {
     StorePlace { store: repo.config().store, location: repo.store().location() }
 }
@@ -212,7 +226,7 @@ fn verify_sample(run: Run<'_>, share: Share) -> Result<Run<'_>, VerifyError> {
     let manifests = objects::verify(&run)?;
     run.repo.refresh()?;
     let taken = packs::verify_packs(&run, Some(share))?;
-    if run.report.has_bad_frames() {
+    if run.report.has_damaged_frames() {
         let others = packs::other_homes(&run, run.report.known_bad_frames())?;
         // What left the index meanwhile is told by the next sample, which takes the damaged packs again.
         packs::verify_frames(&run, others, &taken)?;

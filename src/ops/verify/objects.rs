@@ -1,4 +1,4 @@
-//! Verifies the small objects: config, key slots, index objects, snapshots and marks. Each is opened.
+//! Verifies the small objects: config, key slots, index objects, snapshots, marks and collections. Each is opened.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use super::report::DamageId;
 use super::{Run, VerifyError, add, parallel};
 use crate::format::FormatError;
+use crate::format::collection::Collection;
 use crate::format::config::Config;
 use crate::format::index_object::IndexObject;
 use crate::format::keys::KeySlot;
@@ -14,11 +15,18 @@ use crate::id::{SlotId, SnapshotId};
 use crate::progress::{Event, error_chain};
 use crate::repo::RepoError;
 use crate::repo::slots::SLOT_COPIES;
-use crate::store::ObjectInfo;
 use crate::store::key::{ObjectKey, Prefix};
+use crate::store::{ObjectInfo, StoreErrorKind};
 
-const PREFIXES: [Prefix; 6] =
-    [Prefix::Config, Prefix::Keys, Prefix::Index, Prefix::Sessions, Prefix::Snapshots, Prefix::Marks];
+const PREFIXES: [Prefix; 7] = [
+    Prefix::Config,
+    Prefix::Keys,
+    Prefix::Index,
+    Prefix::Sessions,
+    Prefix::Snapshots,
+    Prefix::Marks,
+    Prefix::Gc,
+];
 
 /// What was opened and is needed later.
 #[derive(Default)]
@@ -58,6 +66,10 @@ fn verify_object(run: &Run<'_>, opened: &Opened, object: &ObjectInfo) -> Result<
     }
     let bytes = match run.repo.store().get(key, None).map_err(RepoError::from) {
         Ok(bytes) => bytes,
+        // A collector has deleted it since it was listed.
+        Err(RepoError::Store(error)) if error.kind() == StoreErrorKind::NotFound && may_go(key) => {
+            return Ok(());
+        }
         Err(error) if error.is_damage() => {
             lost(run, snapshot, run.report.damage(key.as_str(), error_chain(&error)));
             return Ok(());
@@ -82,7 +94,16 @@ fn lost(run: &Run<'_>, snapshot: Option<SnapshotId>, damage: DamageId) {
 }
 
 fn most_bytes(key: &ObjectKey) -> u64 {
-    if key.as_index().is_some() { IndexObject::MAX_BYTES } else { SnapshotObject::MAX_BYTES }
+    match key {
+        key if key.as_index().is_some() => IndexObject::MAX_BYTES,
+        key if key.as_gc().is_some() => Collection::MAX_BYTES,
+        _ => SnapshotObject::MAX_BYTES,
+    }
+}
+
+/// Tells whether collectors delete objects of this kind.
+fn may_go(key: &ObjectKey) -> bool {
+    !key.has_prefix(Prefix::Config) && !key.has_prefix(Prefix::Keys)
 }
 
 /// Whether an object is of a kind that this version knows.
@@ -117,6 +138,8 @@ fn open(run: &Run<'_>, opened: &Opened, key: &ObjectKey, bytes: &[u8]) -> Result
         let (_, mark) = Mark::open(snapshot, number, keys, bytes)?;
         let mut marks = opened.marks.lock().unwrap_or_else(PoisonError::into_inner);
         marks.entry(snapshot).or_default().insert(number, mark.state);
+    } else if let Some((number, stage)) = key.as_gc() {
+        Collection::open(run.repo.config().store, number, stage, keys, bytes)?;
     } else {
         return Ok(Known::No);
     }

@@ -5,15 +5,16 @@
 use std::ops::Range;
 
 use super::packs::PackJob;
-use super::{Run, add};
+use super::{Run, add, dead_packs};
 use crate::format::FormatError;
-use crate::format::frame::FrameEntry;
+use crate::format::frame::{Encoding, FrameEntry};
 use crate::format::pack::{self, OpenedPack, PACK_MAX_BYTES};
 use crate::id::PackId;
 use crate::index::{FrameRecord, FrameRef, PackRecord, PackRow};
 use crate::progress::{Event, error_chain};
 use crate::repo::RepoError;
 use crate::repo::frames::FrameCheck;
+use crate::store::StoreErrorKind;
 use crate::store::key::ObjectKey;
 
 /// Most frames of a pack that a message names.
@@ -38,6 +39,8 @@ pub(super) fn verify_pack(run: &Run<'_>, job: &PackJob) -> Result<(), RepoError>
 fn verify_listed(run: &Run<'_>, job: &PackJob) -> Result<Noted, RepoError> {
     let key = ObjectKey::pack(&job.id);
     match job.listed_bytes {
+        // An index object may name it still, put by a session that was fenced meanwhile; the next collection replaces that.
+        None if run.dead.contains(&job.id) => leave(run, &key, job),
         None => lose(run, &key, job, "it is missing from the store".into()),
         Some(listed) if listed > PACK_MAX_BYTES => {
             lose(run, &key, job, format!("it is {listed} bytes long, more than a pack can be"))
@@ -49,16 +52,23 @@ fn verify_listed(run: &Run<'_>, job: &PackJob) -> Result<Noted, RepoError> {
     }
 }
 
+/// Notes that a pack was collected as garbage, which is damage only if anything needs it.
+fn leave(run: &Run<'_>, key: &ObjectKey, job: &PackJob) -> Result<Noted, RepoError> {
+    run.report.left_frames(key.as_str(), "it was collected as garbage", frames_of(run, job)?);
+    Ok(Noted::Nothing)
+}
+
 /// Notes that nothing of a pack can be read.
 fn lose(run: &Run<'_>, key: &ObjectKey, job: &PackJob, what: String) -> Result<Noted, RepoError> {
-    let Some((row, _)) = &job.indexed else {
-        run.report.bad_frames(key.as_str(), what, []);
-        return Ok(Noted::Damage);
-    };
-    let frames = run.repo.index().frames_of(*row)?;
-    let lost = frames.iter().map(|record| FrameRef { pack: *row, number: record.number });
-    run.report.bad_frames(key.as_str(), what, lost);
+    run.report.bad_frames(key.as_str(), what, frames_of(run, job)?);
     Ok(Noted::Damage)
+}
+
+/// Returns the frames of a pack as far as the index knows them.
+fn frames_of(run: &Run<'_>, job: &PackJob) -> Result<Vec<FrameRef>, RepoError> {
+    let Some((row, _)) = &job.indexed else { return Ok(Vec::new()) };
+    let frames = run.repo.index().frames_of(*row)?;
+    Ok(frames.iter().map(|record| FrameRef { pack: *row, number: record.number }).collect())
 }
 
 /// Verifies a pack's bytes. Where the pack as such is not what it should be, its frames are still tried one by
@@ -83,6 +93,12 @@ fn verify_bytes(run: &Run<'_>, key: &ObjectKey, job: &PackJob, length: u64) -> R
     };
     match checked {
         Ok(bad) => Ok(note(run, key, job.indexed.as_ref().map(|(row, _)| *row), wrong, &bad)),
+        // It was collected since it was listed.
+        Err(RepoError::Store(error))
+            if error.kind() == StoreErrorKind::NotFound && dead_packs(run.repo).contains(&job.id) =>
+        {
+            leave(run, key, job)
+        }
         Err(error) if error.is_damage() => {
             wrong.push(error_chain(&error));
             lose(run, key, job, wrong.join("; "))
@@ -97,7 +113,7 @@ fn verify_indexed(
     record: &PackRecord,
     records: &[FrameRecord],
     wrong: &mut Vec<String>,
-) -> Result<Vec<(u32, String)>, RepoError> {
+) -> Result<Vec<BadFrame>, RepoError> {
     let beginning = stream.bytes(0..record.header_bytes.into())?.map(|bytes| bytes.to_vec());
     let bad = stream.check_frames(records)?;
     let end_of_frames =
@@ -123,7 +139,7 @@ fn verify_unknown(
     stream: &mut PackStream<'_>,
     id: PackId,
     wrong: &mut Vec<String>,
-) -> Result<Vec<(u32, String)>, RepoError> {
+) -> Result<Vec<BadFrame>, RepoError> {
     stream.read_to_end(0)?;
     if stream.hash() != id {
         wrong.push("its bytes do not have its hash".into());
@@ -199,7 +215,7 @@ impl PackStream<'_> {
     }
 
     /// Checks frames in the order in which they lie; returns those that are bad.
-    fn check_frames(&mut self, records: &[FrameRecord]) -> Result<Vec<(u32, String)>, RepoError> {
+    fn check_frames(&mut self, records: &[FrameRecord]) -> Result<Vec<BadFrame>, RepoError> {
         let run = self.run;
         let mut bad = Vec::new();
         for record in records {
@@ -208,14 +224,25 @@ impl PackStream<'_> {
                 Some(stored) => check(run, record, |check| {
                     run.repo.frames().decode_frame(record, stored, check).map(|_| ())
                 })?,
-                None => Err("it lies beyond the end of the pack".into()),
+                None => Some(BadFrame {
+                    number: record.number,
+                    what: "it lies beyond the end of the pack".into(),
+                    is_left: false,
+                }),
             };
-            if let Err(what) = checked {
-                bad.push((record.number, what));
-            }
+            bad.extend(checked);
         }
         Ok(bad)
     }
+}
+
+/// A frame that cannot be read.
+pub(super) struct BadFrame {
+    number: u32,
+    what: String,
+    /// Whether it stands on what is gone, and so is damage only if anything needs it: a collection takes what a delta
+    /// stands on, once nobody needs the delta, and leaves the delta itself where its pack is worth keeping.
+    is_left: bool,
 }
 
 /// Reads and checks one frame through `read`; returns what is wrong with it.
@@ -223,14 +250,23 @@ pub(super) fn check(
     run: &Run<'_>,
     record: &FrameRecord,
     read: impl FnOnce(FrameCheck) -> Result<(), RepoError>,
-) -> Result<Result<(), String>, RepoError> {
+) -> Result<Option<BadFrame>, RepoError> {
     match read(FrameCheck::Rehash) {
         Ok(()) => {
             add(&run.counts.frames, 1);
             add(&run.counts.chunks, record.entry.chunks.len() as u64);
-            Ok(Ok(()))
+            Ok(None)
         }
-        Err(error) if error.is_damage() => Ok(Err(error_chain(&error))),
+        Err(error) if error.is_damage() => {
+            let is_delta = matches!(record.entry.encoding, Encoding::Delta { .. });
+            let is_left = match &error {
+                RepoError::MissingBase(_) => true,
+                // A pack that is gone is told by itself.
+                RepoError::Store(error) => is_delta && error.kind() == StoreErrorKind::NotFound,
+                _ => false,
+            };
+            Ok(Some(BadFrame { number: record.number, what: error_chain(&error), is_left }))
+        }
         Err(error) => Err(error),
     }
 }
@@ -248,28 +284,36 @@ pub(super) fn note(
     key: &ObjectKey,
     row: Option<PackRow>,
     mut wrong: Vec<String>,
-    bad: &[(u32, String)],
+    bad: &[BadFrame],
 ) -> Noted {
-    if let Some((number, what)) = bad.first() {
-        let mut named: Vec<String> =
-            bad.iter().take(FRAMES_NAMED).map(|(number, _)| number.to_string()).collect();
-        if bad.len() > FRAMES_NAMED {
-            named.push(format!("and {} more", bad.len() - FRAMES_NAMED));
-        }
-        match bad.len() {
-            1 => wrong.push(format!("frame {number} cannot be read: {what}")),
-            count => {
-                wrong
-                    .push(format!("{count} frames cannot be read ({}); the first: {what}", named.join(", ")));
-            }
-        }
+    let (left, damaged): (Vec<_>, Vec<_>) = bad.iter().partition(|frame| frame.is_left);
+    let frames = |bad: &[&BadFrame]| -> Vec<FrameRef> {
+        let frames = bad.iter().filter_map(|frame| row.map(|pack| FrameRef { pack, number: frame.number }));
+        frames.collect()
+    };
+    if let Some(what) = describe(&left) {
+        run.report.left_frames(key.as_str(), what, frames(&left));
     }
+    wrong.extend(describe(&damaged));
     if wrong.is_empty() {
         return Noted::Nothing;
     }
-    let frames = bad.iter().filter_map(|(number, _)| row.map(|pack| FrameRef { pack, number: *number }));
-    run.report.bad_frames(key.as_str(), wrong.join("; "), frames);
+    run.report.bad_frames(key.as_str(), wrong.join("; "), frames(&damaged));
     Noted::Damage
+}
+
+/// Describes frames of a pack that cannot be read; nothing if there are none.
+fn describe(bad: &[&BadFrame]) -> Option<String> {
+    let BadFrame { number, what, .. } = bad.first()?;
+    let mut named: Vec<String> =
+        bad.iter().take(FRAMES_NAMED).map(|frame| frame.number.to_string()).collect();
+    if bad.len() > FRAMES_NAMED {
+        named.push(format!("and {} more", bad.len() - FRAMES_NAMED));
+    }
+    Some(match bad.len() {
+        1 => format!("frame {number} cannot be read: {what}"),
+        count => format!("{count} frames cannot be read ({}); the first: {what}", named.join(", ")),
+    })
 }
 
 fn is_as_indexed(opened: &OpenedPack, record: &PackRecord, records: &[FrameRecord]) -> bool {

@@ -168,11 +168,9 @@ fn read_frames(run: &Run<'_>, frames: &BTreeSet<FrameRef>) -> Result<Held, Verif
                 continue;
             };
             add(&run.counts.bytes_read, record.entry.stored_length.into());
-            if let Err(what) =
-                check(run, &record, |check| run.repo.frames().read_frame(&record, check).map(|_| ()))?
-            {
-                bad.push((number, what));
-            }
+            bad.extend(check(run, &record, |check| {
+                run.repo.frames().read_frame(&record, check).map(|_| ())
+            })?);
         }
         // Samples take it until it is whole.
         if note(run, &ObjectKey::pack(&pack.id), Some(row), Vec::new(), &bad) == Noted::Damage {

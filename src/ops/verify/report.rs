@@ -1,7 +1,7 @@
 //! Collects damage while a verification runs: what is wrong where, which frames are bad, and what that touches.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{DAMAGE_MAX, Damage, FILES_MAX};
 use crate::id::{ChunkId, SnapshotId};
@@ -21,8 +21,24 @@ pub(super) struct Report {
 #[derive(Debug, Default)]
 struct Found {
     damage: Vec<Damage>,
-    bad_frames: HashMap<FrameRef, DamageId>,
+    bad_frames: HashMap<FrameRef, Cause>,
     bad_chunks: HashMap<ChunkId, DamageId>,
+}
+
+/// Why a frame is bad.
+#[derive(Debug, Clone)]
+enum Cause {
+    /// Something is damaged.
+    Noted(DamageId),
+    /// A collection took what it stands on, so that it is damage only if anything needs it.
+    Left(Arc<LeftFrame>),
+}
+
+/// A frame that a collection left behind.
+#[derive(Debug)]
+struct LeftFrame {
+    object: String,
+    what: String,
 }
 
 impl Report {
@@ -40,7 +56,19 @@ impl Report {
     ) {
         let mut found = self.lock();
         let id = found.note(object.into(), what.into());
-        found.bad_frames.extend(frames.into_iter().map(|frame| (frame, id)));
+        found.bad_frames.extend(frames.into_iter().map(|frame| (frame, Cause::Noted(id))));
+    }
+
+    /// Notes that frames of an object cannot be read, which is damage only if anything needs one of them.
+    pub(super) fn left_frames(
+        &self,
+        object: impl Into<String>,
+        what: impl Into<String>,
+        frames: impl IntoIterator<Item = FrameRef>,
+    ) {
+        let left = Arc::new(LeftFrame { object: object.into(), what: what.into() });
+        let frames = frames.into_iter().map(|frame| (frame, Cause::Left(Arc::clone(&left))));
+        self.lock().bad_frames.extend(frames);
     }
 
     /// Notes that a chunk is missing or bad, though no bad frame explains it; once for each chunk.
@@ -57,12 +85,19 @@ impl Report {
     /// Tells why none of the frames `homes` of a chunk can be read; nothing if one of them can. Those that were not
     /// read count as whole.
     pub(super) fn why_all_bad(&self, homes: impl IntoIterator<Item = FrameRef>) -> Option<DamageId> {
-        let found = self.lock();
+        let mut found = self.lock();
         let mut why = None;
         for frame in homes {
-            why = Some(*found.bad_frames.get(&frame)?);
+            why = Some((frame, found.bad_frames.get(&frame)?.clone()));
         }
-        why
+        match why? {
+            (_, Cause::Noted(id)) => Some(id),
+            (frame, Cause::Left(left)) => {
+                let id = found.note(left.object.clone(), left.what.clone());
+                found.bad_frames.insert(frame, Cause::Noted(id));
+                Some(id)
+            }
+        }
     }
 
     /// Notes that a file or directory of a snapshot cannot be read whole because of `damage`.
@@ -85,7 +120,12 @@ impl Report {
         }
     }
 
-    /// Tells whether there are bad frames.
+    /// Tells whether there are frames that are bad because something is damaged.
+    pub(super) fn has_damaged_frames(&self) -> bool {
+        self.lock().bad_frames.values().any(|cause| matches!(cause, Cause::Noted(_)))
+    }
+
+    /// Tells whether there are frames that cannot be read.
     pub(super) fn has_bad_frames(&self) -> bool {
         !self.lock().bad_frames.is_empty()
     }
@@ -105,12 +145,16 @@ impl Report {
         let found = self.found.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut kept = Found::default();
         let mut moved: HashMap<usize, DamageId> = HashMap::new();
-        for (frame, old) in found.bad_frames {
+        for (frame, cause) in found.bad_frames {
+            let Cause::Noted(old) = cause else {
+                kept.bad_frames.insert(frame, cause);
+                continue;
+            };
             let id = *moved.entry(old.0).or_insert_with(|| match found.damage.get(old.0) {
                 Some(damage) => kept.note(damage.object.clone(), damage.what.clone()),
                 None => kept.note("a pack".into(), "it is damaged".into()),
             });
-            kept.bad_frames.insert(frame, id);
+            kept.bad_frames.insert(frame, Cause::Noted(id));
         }
         Self { found: Mutex::new(kept) }
     }

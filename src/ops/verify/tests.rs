@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::crypto::hash::ChunkKind;
+use crate::format::collection::{Collection, Stage};
 use crate::format::content::Content;
 use crate::format::snapshot::MarkState;
 use crate::format::tree::{Entry, EntryKind, Page, PageRef, TreeRef};
@@ -41,6 +42,21 @@ fn a_sound_store_has_no_damage() {
     let one = verify(&fixture.repo, Scope::Snapshot(&snapshot), &OPTIONS, &Silent).unwrap();
     assert_eq!(one.damaged, []);
     assert_eq!((one.frames, one.chunks, one.snapshots), (stats.frames, stats.chunks, 1));
+}
+
+#[test]
+fn a_collection_that_does_not_open_is_found() {
+    let fixture = Fixture::new();
+    fixture.commit(every_kind);
+    let store = fixture.repo.config().store;
+    let (stage, time) = (Stage::Final, jiff::Timestamp::now());
+    let collection = Collection { store, number: 3, stage, time, packs: Vec::new(), snapshots: Vec::new() };
+    fixture.repo.put_collection(&collection).unwrap();
+    assert_eq!(verify_whole(&fixture).damaged, []);
+    fixture.tamper(&ObjectKey::gc(3, stage), |bytes| flip(bytes, 20));
+    let damaged = verify_whole(&fixture).damaged;
+    let objects: Vec<_> = damaged.iter().map(|damage| damage.object.as_str()).collect();
+    assert_eq!(objects, ["gc/3.final"]);
 }
 
 #[test]
@@ -98,6 +114,7 @@ fn frames_that_left_the_index_are_not_passed_over() {
         counts: Counts::default(),
         times: PackTimes::read(None, place(&fixture.repo), &Silent),
         coverage: Mutex::new(None),
+        dead: HashSet::new(),
     };
     let mut walker = Walker::new(&run);
     walker.snapshot(&snapshot.manifest).unwrap();

@@ -3,7 +3,7 @@
 use crossbeam_channel::{Receiver, Sender};
 
 use super::bases::{self, Ladder};
-use super::grouper::FrameJob;
+use super::grouper::{FrameJob, FrameWork};
 use super::trail::Step;
 use super::{Deltas, RepoError, Shared, lock};
 use crate::crypto::hash::ChunkKind;
@@ -61,7 +61,13 @@ fn encode_all(
 }
 
 fn encode(shared: &Shared, encoder: &mut FrameEncoder, job: FrameJob) -> Result<EncodedFrame, RepoError> {
-    let FrameJob { order, step, chunks, plain } = job;
+    let FrameJob { order, step, chunks, work } = job;
+    let plain = match work {
+        FrameWork::Encode(plain) => plain,
+        FrameWork::Copy { encoding, features, encoded } => {
+            return Ok(EncodedFrame { order, encoding, encoded, features, chunks });
+        }
+    };
     let step = step.map(|number| Step::begin(&shared.trail, number));
     let features = features_of(shared, &chunks, &plain);
     let delta = match (features, step) {

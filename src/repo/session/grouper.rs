@@ -3,22 +3,49 @@
 //! Small chunks from the middle of a large file keep their place among its large ones. Were they put together with
 //! others from further on, each night would put other ones together, and their frames would resemble nothing.
 
-use crate::format::frame::FrameChunk;
+use crate::crypto::hash::ChunkKind;
+use crate::format::frame::{Encoding, Features, FrameChunk};
 
 /// A frame of small chunks holds at most this many: whoever looks one of them up reads the list of all.
 const FRAME_CHUNKS_MAX: usize = 512;
 
-/// A frame that is to be encoded.
-#[derive(Default)]
+/// A frame that is to be stored.
 pub(super) struct FrameJob {
     /// Its place in the order of the session's frames; set when it is handed to the encoders.
     pub(super) order: u64,
-    /// Its place in the order of the session's frames of data, if it is one.
+    /// Its place in the order of the session's new frames of data, if it is one.
     pub(super) step: Option<u64>,
     /// Its chunks in order.
     pub(super) chunks: Vec<FrameChunk>,
-    /// Their bytes, back to back.
-    pub(super) plain: Vec<u8>,
+    /// What is to be done for it.
+    pub(super) work: FrameWork,
+}
+
+/// What is to be done for a frame.
+pub(super) enum FrameWork {
+    /// It is new: these are the bytes of its chunks, back to back.
+    Encode(Vec<u8>),
+    /// It lies in the store already, and is copied as it is.
+    Copy {
+        /// How it is encoded.
+        encoding: Encoding,
+        /// Its super-features, if it has any.
+        features: Option<Features>,
+        /// What lies under its seal.
+        encoded: Vec<u8>,
+    },
+}
+
+impl FrameJob {
+    fn new(chunks: Vec<FrameChunk>, plain: Vec<u8>) -> Self {
+        Self { order: 0, step: None, chunks, work: FrameWork::Encode(plain) }
+    }
+
+    /// Tells whether it is a new frame of data.
+    pub(super) fn is_new_data(&self) -> bool {
+        let is_new = matches!(self.work, FrameWork::Encode(_));
+        is_new && self.chunks.iter().all(|chunk| chunk.kind == ChunkKind::Data)
+    }
 }
 
 /// Which small chunks share a frame.
@@ -47,8 +74,7 @@ impl Grouper {
     pub(super) fn add(&mut self, chunk: FrameChunk, plain: &[u8]) -> [Option<FrameJob>; 2] {
         if plain.len() > self.target_bytes / 2 {
             let before = if self.sharing == Sharing::Neighbours { self.finish() } else { None };
-            let alone = FrameJob { chunks: vec![chunk], plain: plain.to_vec(), ..FrameJob::default() };
-            return [before, Some(alone)];
+            return [before, Some(FrameJob::new(vec![chunk], plain.to_vec()))];
         }
         let is_full =
             self.plain.len() + plain.len() > self.target_bytes || self.chunks.len() == FRAME_CHUNKS_MAX;
@@ -69,15 +95,22 @@ impl Grouper {
             return None;
         }
         let plain = std::mem::replace(&mut self.plain, Vec::with_capacity(self.target_bytes));
-        Some(FrameJob { chunks: std::mem::take(&mut self.chunks), plain, ..FrameJob::default() })
+        Some(FrameJob::new(std::mem::take(&mut self.chunks), plain))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::hash::ChunkKind;
     use crate::id::ChunkId;
+
+    /// Returns the bytes of a frame that is full.
+    fn plain(job: Option<FrameJob>) -> Vec<u8> {
+        match job.unwrap().work {
+            FrameWork::Encode(plain) => plain,
+            FrameWork::Copy { .. } => panic!("nothing was copied"),
+        }
+    }
 
     fn chunk(length: u32) -> FrameChunk {
         FrameChunk { kind: ChunkKind::Data, id: ChunkId::from_bytes([0; 32]), length }
@@ -89,12 +122,12 @@ mod tests {
         assert!(grouper.add(chunk(40), &[1; 40]).iter().all(Option::is_none));
         let [before, alone] = grouper.add(chunk(51), &[2; 51]);
         assert!(before.is_none());
-        assert_eq!(alone.unwrap().plain, [2; 51]);
+        assert_eq!(plain(alone), [2; 51]);
         assert!(grouper.add(chunk(50), &[3; 50]).iter().all(Option::is_none));
         let [full, alone] = grouper.add(chunk(11), &[4; 11]);
         assert_eq!(full.unwrap().chunks.len(), 2);
         assert!(alone.is_none());
-        assert_eq!(grouper.finish().unwrap().plain, [4; 11]);
+        assert_eq!(plain(grouper.finish()), [4; 11]);
         assert!(grouper.finish().is_none());
     }
 
@@ -105,8 +138,8 @@ mod tests {
             assert!(grouper.add(chunk(40), &[byte; 40]).iter().all(Option::is_none));
         }
         let [before, alone] = grouper.add(chunk(51), &[3; 51]);
-        assert_eq!(before.unwrap().plain, [[1; 40], [2; 40]].concat());
-        assert_eq!(alone.unwrap().plain, [3; 51]);
+        assert_eq!(plain(before), [[1; 40], [2; 40]].concat());
+        assert_eq!(plain(alone), [3; 51]);
         assert!(grouper.finish().is_none());
     }
 
@@ -120,6 +153,6 @@ mod tests {
         let [full, alone] = grouper.add(chunk(7), &[2; 7]);
         assert_eq!(full.unwrap().chunks.len(), FRAME_CHUNKS_MAX);
         assert!(alone.is_none());
-        assert_eq!(grouper.finish().unwrap().plain, [2; 7]);
+        assert_eq!(plain(grouper.finish()), [2; 7]);
     }
 }

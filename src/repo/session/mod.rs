@@ -9,6 +9,7 @@
 mod bases;
 mod encode;
 mod grouper;
+mod marks;
 mod packer;
 mod trail;
 mod upload;
@@ -26,16 +27,16 @@ use super::frames::FrameReader;
 use super::{RepoError, Repository};
 use crate::crypto::hash::{ChunkKind, IdKeys};
 use crate::crypto::secrets::{DomainKeys, Writer, WriterClass};
-use crate::format::frame::FrameChunk;
+use crate::format::frame::{FrameChunk, FrameEntry};
 use crate::format::pack::PACK_TARGET_BYTES;
-use crate::format::snapshot::{Manifest, SessionMark, SnapshotObject};
+use crate::format::snapshot::{Manifest, SnapshotObject};
 use crate::id::{ChunkId, PackId, SessionId};
-use crate::index::{FrameRef, Index, PackRow};
-use crate::process::Process;
+use crate::index::{FrameRecord, FrameRef, Index, PackRow};
+use crate::process::boot_clock;
 use crate::store::key::ObjectKey;
 use crate::store::{Creation, ObjectStore, Payload};
 use bases::Lineage;
-use grouper::{FrameJob, Grouper, Sharing};
+use grouper::{FrameJob, FrameWork, Grouper, Sharing};
 use trail::Trail;
 use usable::UsableChunks;
 
@@ -206,7 +207,7 @@ impl Drop for Undecided {
         // Those who can only write cannot decide anything either; a collector waits until they were silent for a day.
         if !self.is_decided
             && self.writer.class == WriterClass::Full
-            && let Err(error) = put_tombstone(self.store.as_ref(), &self.keys, &self.writer, self.id)
+            && let Err(error) = marks::put_tombstone(self.store.as_ref(), &self.keys, &self.writer, self.id)
         {
             tracing::debug!("session {} ends without a tombstone: {error}", self.id);
         }
@@ -290,7 +291,7 @@ impl SessionWriter {
             writer: shared.writer.clone(),
             is_decided: false,
         };
-        put_mark(&shared, 0)?;
+        shared.put_mark(0)?;
         shared.gone = repo.collections()?.gone_packs();
         let shared = Arc::new(shared);
         repo.refresh()?;
@@ -394,6 +395,25 @@ impl SessionWriter {
     /// As for [`Self::add`].
     pub fn add_inner(&self, plain: &[u8]) -> Result<ChunkId, RepoError> {
         self.add_and_group(ChunkKind::Data, plain, |state, chunk| with_none(state.inner.add(chunk, plain)))
+    }
+
+    /// Adds a stored frame as it is, with what it stands on: whatever stands on it finds it in its new place. Nothing is
+    /// looked up: its chunks are added even if they lie elsewhere.
+    ///
+    /// # Errors
+    /// As [`FrameReader::read_frame`], with every chunk re-hashed, and as [`Self::add`].
+    pub fn copy_frame(&self, record: &FrameRecord) -> Result<(), RepoError> {
+        let encoded = self.shared.frames.encoded_frame(record)?;
+        let FrameEntry { encoding, features, chunks, .. } = record.entry.clone();
+        let mut state = lock(&self.state);
+        let mut fresh = lock(&self.shared.fresh);
+        for chunk in &chunks {
+            state.stats.chunks += 1;
+            fresh.insert(chunk.id);
+        }
+        drop(fresh);
+        let work = FrameWork::Copy { encoding, features, encoded };
+        send(&self.shared, &mut state, FrameJob { order: 0, step: None, chunks, work })
     }
 
     fn add_and_group(
@@ -530,46 +550,12 @@ fn send(shared: &Shared, state: &mut State, mut job: FrameJob) -> Result<(), Rep
     }
     job.order = state.frames;
     state.frames += 1;
-    if job.chunks.iter().all(|chunk| chunk.kind == ChunkKind::Data) {
+    if job.is_new_data() {
         job.step = Some(state.data_frames);
         state.data_frames += 1;
     }
     let sent = state.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
     if sent { Ok(()) } else { Err(RepoError::SessionFailed) }
-}
-
-/// Creates a tombstone where the snapshot of a session would lie, unless something is there: it can never commit.
-pub(super) fn put_tombstone(
-    store: &dyn ObjectStore,
-    keys: &DomainKeys,
-    writer: &Writer,
-    session: SessionId,
-) -> Result<Creation, RepoError> {
-    let key = ObjectKey::snapshot(session);
-    let bytes = SnapshotObject::Tombstone { time: Timestamp::now() }
-        .seal(session, keys, writer)
-        .map_err(|source| RepoError::Encode { object: key.to_string(), source })?;
-    Ok(store.create(&key, Payload::Bytes(&bytes))?)
-}
-
-/// Creates `sessions/<sid>.<number>`, which shows that the session lives.
-fn put_mark(shared: &Shared, number: u32) -> Result<(), RepoError> {
-    let mark = SessionMark {
-        time: Timestamp::now(),
-        source: shared.options.source.clone(),
-        process: Process::current(),
-    };
-    let bytes = mark
-        .seal(shared.id, number, &shared.keys, &shared.writer)
-        .map_err(|source| RepoError::Encode { object: "a session mark".to_owned(), source })?;
-    shared.store.create(&ObjectKey::session(shared.id, number), Payload::Bytes(&bytes))?;
-    Ok(())
-}
-
-/// Returns the time since boot, sleep included: a clock that nobody sets.
-fn boot_clock() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 fn spawn<T: Send + 'static>(

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::packer::FinishedPack;
-use super::{RepoError, Shared, Uploaded, lock, put_mark};
+use super::{RepoError, Shared, Uploaded, lock};
 use crate::format::header::ObjectKind;
 use crate::format::index_object::{IndexObject, IndexedPack};
 use crate::store::Payload;
@@ -59,7 +59,7 @@ impl Uploader<'_> {
             }
             if Instant::now() >= due {
                 marks += 1;
-                put_mark(self.shared, marks)?;
+                self.shared.put_mark(marks)?;
                 due = Instant::now() + MARK_INTERVAL;
             }
         }

@@ -1,0 +1,276 @@
+//! Garbage collection: gives back the space of what no snapshot needs, while others write.
+//!
+//! The protocol is that of `docs/format.md` §12, and its steps have the names that they have in the model, which
+//! `src/model/collector.rs` holds: condemn, list sessions, settle, mark, decide, list index, replace, supersede, delete
+//! packs, end, expire. Any number of collectors may run at once, and each may die or sleep at any step: who comes next goes
+//! on with what the objects under `gc/` say.
+//!
+//! [`plan`] decides what is worth doing, `mark` and `live` find what is needed, `repack` moves what is left of packs that
+//! are mostly dead, `settle` waits for writers, `replace` sees to index objects, and `expire` to what is too old.
+
+mod expire;
+mod live;
+mod mark;
+pub mod plan;
+mod repack;
+mod replace;
+mod settle;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::format::collection::{Collection, Stage};
+use crate::id::{PackId, SnapshotId};
+use crate::process::boot_clock;
+use crate::progress::Progress;
+use crate::repo::{RepoError, Repository};
+use crate::store::key::ObjectKey;
+use crate::store::{StoreErrorKind, probe};
+use mark::Heard;
+use plan::GcPlan;
+use settle::{list_sessions, settle};
+
+pub use settle::WaitedFor;
+
+/// The grace period, unless another one is asked for: so long what was forgotten can be brought back.
+pub const GRACE: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// A collector that is older than this decides nothing: what it heard may be forgotten by then.
+const DECISION_DEADLINE: Duration = Duration::from_hours(7 * 24);
+
+/// How garbage is collected.
+#[derive(Debug, Clone)]
+pub struct GcOptions {
+    /// A snapshot goes once it has been forgotten for so long, by the clock of who forgot it.
+    pub grace: SignedDuration,
+    /// How long sessions are waited for that may not have seen what was condemned.
+    pub wait: Duration,
+    /// Whether other hosts may write.
+    pub writers: OtherWriters,
+    /// Threads that write packs anew, at least 1.
+    pub threads: usize,
+}
+
+/// Who may write while garbage is collected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OtherWriters {
+    /// Anybody; the store decides races, and is asked first whether it can.
+    Any,
+    /// Nobody but this host, says the operator.
+    None,
+}
+
+/// What a collection did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GcStats {
+    /// Packs that were deleted.
+    pub deleted_packs: u64,
+    /// Their bytes.
+    pub deleted_bytes: u64,
+    /// Packs whose needed frames were written anew.
+    pub rewritten_packs: u64,
+    /// Bytes of the packs that these were written to.
+    pub written_bytes: u64,
+    /// Forgotten snapshots that are gone now.
+    pub dropped_snapshots: u64,
+    /// Index objects that were replaced.
+    pub replaced_objects: u64,
+    /// Sessions that have to end before more can be deleted. The next collection goes on.
+    pub waiting_for: Vec<WaitedFor>,
+}
+
+/// Why garbage was not collected. Nothing that is needed was deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum GcError {
+    /// The store does not keep the clause that all rests on.
+    #[error("{0} lets several writers create the same object, so that nobody can tell who committed")]
+    Unconditional(String),
+    /// A snapshot needs what is nowhere, or what cannot be read.
+    #[error("snapshot {snapshot} is not whole, and nothing is deleted while anything is missing")]
+    NotWhole {
+        /// The first digits of its id.
+        snapshot: String,
+        /// What is missing.
+        source: RepoError,
+    },
+    /// The collector slept for days.
+    #[error("this collection is older than seven days and decides nothing")]
+    TooOld,
+    /// No number is left for another collection.
+    #[error("gc/ holds an object with the highest number that there is")]
+    NoNumber,
+    /// The store or the index failed.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+}
+
+/// Collects garbage: ends what other collectors left, then does what `plan` of a fresh look at the store says.
+///
+/// # Errors
+/// See [`GcError`]. Whatever it is, the next collection goes on where this one ended.
+pub fn collect(repo: &Repository, options: &GcOptions, progress: &dyn Progress) -> Result<GcStats, GcError> {
+    let location = || repo.store().location();
+    repo.config()
+        .require_collectable()
+        .map_err(|source| RepoError::TooNew { location: location(), source })?;
+    if options.writers == OtherWriters::Any
+        && !probe::conditional_create(repo.store()).map_err(RepoError::from)?
+    {
+        return Err(GcError::Unconditional(location()));
+    }
+    let started = boot_clock();
+    let mut collector = Collector { repo, options, progress, started, stats: GcStats::default() };
+    while let Some(number) = collector.begin()? {
+        if collector.finish(number)? == Finished::Waits {
+            return Ok(collector.stats);
+        }
+    }
+    let plan = GcPlan::new(repo, options, progress)?;
+    if !plan.is_empty()
+        && let Some(number) = collector.condemn(&plan)?
+        && collector.finish(number)? == Finished::Waits
+    {
+        return Ok(collector.stats);
+    }
+    collector.tidy()?;
+    Ok(collector.stats)
+}
+
+/// How far a collection came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Finished {
+    /// To its end.
+    Ended,
+    /// Some sessions have to end first.
+    Waits,
+}
+
+struct Collector<'a> {
+    repo: &'a Repository,
+    options: &'a GcOptions,
+    progress: &'a dyn Progress,
+    started: Duration,
+    stats: GcStats,
+}
+
+impl Collector<'_> {
+    /// Looks for a collection that is not done.
+    fn begin(&self) -> Result<Option<u32>, GcError> {
+        Ok(self.repo.collections()?.unfinished())
+    }
+
+    /// Writes anew what is needed of packs that are to go, and condemns these and all that are dead. Returns the number of
+    /// the collection.
+    fn condemn(&mut self, plan: &GcPlan) -> Result<Option<u32>, GcError> {
+        let mut packs: BTreeSet<PackId> = plan.dead.iter().map(|pack| pack.id).collect();
+        if !plan.rewritten.is_empty() {
+            let (rewritten, stats) = repack::rewrite(self.repo, plan, self.options.threads, self.progress)?;
+            self.stats.rewritten_packs = rewritten.len() as u64;
+            self.stats.written_bytes = stats.stored_bytes;
+            packs.extend(rewritten);
+        }
+        if packs.is_empty() && plan.snapshots.is_empty() {
+            return Ok(None);
+        }
+        let number = self.repo.collections()?.next_number().ok_or(GcError::NoNumber)?;
+        self.put(number, Stage::Condemned, packs.into_iter().collect(), Vec::new())?;
+        Ok(Some(number))
+    }
+
+    /// Creates an object of a collection, unless another collector was faster: then its own counts.
+    fn put(
+        &self,
+        number: u32,
+        stage: Stage,
+        packs: Vec<PackId>,
+        snapshots: Vec<SnapshotId>,
+    ) -> Result<(), GcError> {
+        let store = self.repo.config().store;
+        let time = Timestamp::now();
+        self.repo.put_collection(&Collection { store, number, stage, time, packs, snapshots })?;
+        Ok(())
+    }
+
+    /// Brings a collection to its end, whoever began it.
+    fn finish(&mut self, number: u32) -> Result<Finished, GcError> {
+        let Some(condemned) = self.condemned_by(number)? else { return Ok(Finished::Ended) };
+        if self.decided_by(number)?.is_none() {
+            let open = list_sessions(self.repo.store())?;
+            self.stats.waiting_for = settle(self.repo, open, self.options)?;
+            if !self.stats.waiting_for.is_empty() {
+                return Ok(Finished::Waits);
+            }
+            self.decide(number, condemned)?;
+        }
+        let Some(decided) = self.decided_by(number)? else { return Ok(Finished::Ended) };
+        self.replace()?;
+        self.delete_packs(&decided)?;
+        self.end(number)?;
+        Ok(Finished::Ended)
+    }
+
+    /// Marks what is needed, and says what may go: the rest of what was condemned.
+    fn decide(&self, number: u32, condemned: Vec<PackId>) -> Result<(), GcError> {
+        let heard = Heard::listen(self.repo, self.options.grace)?;
+        let gone = heard.collections.gone_by_others(number);
+        let leaving: HashSet<PackId> = condemned.iter().copied().collect();
+        let live = heard.mark(self.repo, &gone, &leaving, self.progress)?;
+        let mut needed = HashSet::new();
+        for row in live.keys() {
+            needed.extend(self.repo.index().pack(*row).map_err(RepoError::from)?.map(|pack| pack.id));
+        }
+        let packs = condemned.into_iter().filter(|id| !needed.contains(id) && !gone.contains(id)).collect();
+        if boot_clock().saturating_sub(self.started) > DECISION_DEADLINE {
+            return Err(GcError::TooOld);
+        }
+        self.put(number, Stage::Final, packs, heard.dropped.into_iter().collect())
+    }
+
+    /// Replaces the index objects that name what is dead.
+    fn replace(&mut self) -> Result<(), GcError> {
+        self.repo.refresh_strictly()?;
+        let dead = self.repo.collections()?.dead_packs();
+        self.stats.replaced_objects += replace::replace(self.repo, &dead)?;
+        Ok(())
+    }
+
+    fn delete_packs(&mut self, decided: &Collection) -> Result<(), GcError> {
+        let store = self.repo.store();
+        for id in &decided.packs {
+            let key = ObjectKey::pack(id);
+            let bytes = match store.size(&key) {
+                Ok(bytes) => bytes,
+                // Another collector was here, and has counted it.
+                Err(error) if error.kind() == StoreErrorKind::NotFound => continue,
+                Err(error) => return Err(RepoError::from(error).into()),
+            };
+            store.delete(&key).map_err(RepoError::from)?;
+            self.stats.deleted_packs += 1;
+            self.stats.deleted_bytes += bytes;
+        }
+        Ok(())
+    }
+
+    fn end(&self, number: u32) -> Result<(), GcError> {
+        self.repo.store().delete(&ObjectKey::gc(number, Stage::Condemned)).map_err(RepoError::from)?;
+        Ok(())
+    }
+
+    /// Sees to what late sessions left, and to what is too old.
+    fn tidy(&mut self) -> Result<(), GcError> {
+        self.replace()?;
+        self.stats.dropped_snapshots += expire::expire(self.repo)?;
+        Ok(())
+    }
+
+    fn condemned_by(&self, number: u32) -> Result<Option<Vec<PackId>>, GcError> {
+        Ok(self.repo.collections()?.condemned(number).map(|collection| collection.packs.clone()))
+    }
+
+    fn decided_by(&self, number: u32) -> Result<Option<Collection>, GcError> {
+        Ok(self.repo.collections()?.decided(number).cloned())
+    }
+}
