@@ -506,8 +506,8 @@ pub struct SettledSession {
 }
 
 impl SettledSession {
-    /// Creates the snapshot: this is the commit. `manifest` gets this session's id and its totals of new and stored
-    /// bytes.
+    /// Creates the snapshot: this is the commit. `manifest` gets this session's id, and its new and stored bytes and
+    /// its tree packs beside those that it names already, as one does whose tree an older session wrote.
     ///
     /// # Errors
     /// [`RepoError::Fenced`] if a collection gave this session up; else any failure of the store.
@@ -515,9 +515,9 @@ impl SettledSession {
         let Self { shared, mut undecided, stats, tree_packs } = self;
         manifest.id = shared.id;
         manifest.finished = Timestamp::now();
-        manifest.totals.added_bytes = stats.added_bytes;
-        manifest.totals.stored_bytes = stats.stored_bytes;
-        manifest.tree_packs = tree_packs;
+        manifest.totals.added_bytes = manifest.totals.added_bytes.saturating_add(stats.added_bytes);
+        manifest.totals.stored_bytes = manifest.totals.stored_bytes.saturating_add(stats.stored_bytes);
+        manifest.tree_packs.extend(tree_packs);
         shared.require_young()?;
         let object = SnapshotObject::Manifest(Box::new(manifest.clone()));
         let bytes = object

@@ -84,6 +84,17 @@ fn what_was_committed_is_read_back_by_a_host_that_never_saw_the_store() {
     assert!(stats.packs >= 3, "{stats:?}");
     assert_eq!(committed.tree_packs.len(), 1);
 
+    // Who commits a tree of an older session again keeps what its snapshot says of it, and adds what is new.
+    let session = SessionWriter::open(&repo, SessionOptions::new("test")).unwrap();
+    session.add(ChunkKind::Tree, b"another page").unwrap();
+    let (again, stats) = session.commit(committed.clone()).unwrap();
+    assert_eq!(again.tree_packs.len(), 2);
+    assert_eq!(again.tree_packs[0], committed.tree_packs[0]);
+    assert_eq!(again.totals.added_bytes, committed.totals.added_bytes + stats.added_bytes);
+    assert_eq!(again.totals.stored_bytes, committed.totals.stored_bytes + stats.stored_bytes);
+    assert!(stats.added_bytes > 0 && stats.stored_bytes > 0);
+    test.store.delete(&ObjectKey::snapshot(again.id)).unwrap();
+
     let cold = test.open_cold();
     cold.refresh().unwrap();
     for (id, plain) in ids.iter().zip(&chunks) {
