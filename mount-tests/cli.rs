@@ -10,7 +10,7 @@ use yester::journal::RunOutcome;
 
 use crate::harness::{Lab, Need, Ran, can};
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 18] = [
     "init",
     "ingest",
     "snapshots",
@@ -25,6 +25,8 @@ const COMMANDS: [&str; 16] = [
     "umount",
     "verify",
     "accept",
+    "forget",
+    "protect",
     "stats",
     "generate",
 ];

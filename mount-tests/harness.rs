@@ -30,6 +30,8 @@ pub(crate) enum Need {
     Postgres18,
     /// The Python environment of `mount-tests/reader.py`.
     Reader,
+    /// What the system knows of time zones.
+    TimeZones,
     Tool(&'static str),
 }
 
@@ -57,6 +59,7 @@ fn is_there(need: Need) -> bool {
         Need::Postgres => Release::Debian.programs().is_some(),
         Need::Postgres18 => Release::Eighteen.programs().is_some(),
         Need::Reader => crate::frozen::python().is_file(),
+        Need::TimeZones => Path::new("/usr/share/zoneinfo/Europe/Berlin").is_file(),
         Need::Tool(name) => std::env::var_os("PATH")
             .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(name).is_file())),
     }
@@ -99,6 +102,7 @@ impl Lab {
             "YESTER_PASSPHRASE_COMMAND",
             "YESTER_LOG",
             "COLUMNS",
+            "TZ",
         ] {
             command.env_remove(variable);
         }

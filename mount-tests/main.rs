@@ -16,6 +16,7 @@ mod failures;
 mod fidelity;
 mod find;
 mod flips;
+mod forget;
 mod frozen;
 mod fuzz;
 mod guide;

@@ -10,7 +10,7 @@ use yester::chunker::ChunkerParams;
 use yester::dump::Treatment;
 use yester::format::snapshot::{Completeness, DumpCheck, Manifest};
 use yester::ops::ingest::exclude::ExcludeOptions;
-use yester::ops::ingest::{IngestOptions, Input, ingest};
+use yester::ops::ingest::{IngestOptions, Input, Protection, ingest};
 use yester::path::Name;
 use yester::progress::Silent;
 use yester::repo::Repository;
@@ -160,6 +160,8 @@ impl Gate {
             source: "dump".to_owned(),
             host: "host".to_owned(),
             tags: Vec::new(),
+            time: None,
+            protection: Protection::None,
             level: 1,
             threads: 1,
             deltas: Deltas::Never,

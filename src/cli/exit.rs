@@ -222,6 +222,9 @@ fn repo_error_kind(error: &RepoError) -> ErrorKind {
         | RepoError::Encode { .. }
         | RepoError::NoSnapshot(_)
         | RepoError::AmbiguousSnapshot { .. }
+        | RepoError::ForgottenSnapshot { .. }
+        | RepoError::NoForgotten(_)
+        | RepoError::AmbiguousForgotten { .. }
         | RepoError::OnlySuspicious { .. }
         | RepoError::Fenced { .. }
         | RepoError::SessionFailed
@@ -248,7 +251,13 @@ fn repo_error_hint(error: &RepoError) -> Option<String> {
         RepoError::NoSnapshot(_) => {
             "`yester snapshots` lists what there is; latest:SOURCE or the first digits of an id name one"
         }
-        RepoError::AmbiguousSnapshot { .. } => "give one of these names",
+        RepoError::AmbiguousSnapshot { .. } | RepoError::AmbiguousForgotten { .. } => {
+            "give one of these names"
+        }
+        RepoError::ForgottenSnapshot { .. } => {
+            "`yester forget --undo ID` brings it back while no garbage collection has taken it"
+        }
+        RepoError::NoForgotten(_) => "`yester snapshots --forgotten` lists what can be brought back",
         RepoError::StoreExists(_) => "use it as it is, or choose another directory; nothing was changed",
         RepoError::Local { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
             "make room there, or set CACHE_DIRECTORY to a folder on another file system"
@@ -286,6 +295,9 @@ impl From<IngestError> for CommandError {
             }
             IngestError::ReadBack { .. } => (ErrorKind::Failed, Some(READ_BACK_HINT.to_owned())),
             IngestError::Unreadable(_, below) => (repo_error_kind(below), repo_error_hint(below)),
+            IngestError::NotProtected(id, below) => {
+                (repo_error_kind(below), Some(format!("`yester protect {}` tries again", id.short())))
+            }
             IngestError::OpenFiles { .. } => (
                 ErrorKind::Failed,
                 Some("each level of a deep tree takes one: allow more with `ulimit -n`".to_owned()),

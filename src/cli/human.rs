@@ -2,13 +2,27 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::path::escape;
 
 /// Returns a time in UTC, ending in `Z`, to the second.
 pub(super) fn time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Returns a time as the clocks of a zone show it, with how far they are from UTC, to the second.
+pub(super) fn local_time(time: Timestamp, zone: &TimeZone) -> String {
+    time.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+}
+
+/// Returns a long time in its largest unit of which there are two at least: `25 days`, `36 hours`.
+pub(super) fn rough(duration: SignedDuration) -> String {
+    let seconds = duration.as_secs().unsigned_abs();
+    let units = [(86_400, "day"), (3600, "hour"), (60, "minute")];
+    let (unit, noun) = units.into_iter().find(|(unit, _)| seconds >= 2 * unit).unwrap_or((1, "second"));
+    counted(seconds / unit, noun)
 }
 
 /// Returns a number of bytes in decimal units, such as `1.09 GB`.
@@ -76,6 +90,18 @@ pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
         .ok_or_else(refuse)
 }
 
+/// Parses a time that is over, with its distance from UTC, as RFC 3339 has it. Those before 1970 cannot be stored.
+pub(super) fn parse_past_time(text: &str) -> Result<Timestamp, String> {
+    let time: Timestamp = text.parse().map_err(|_| {
+        format!("{text:?} is not a time such as 2026-11-21T05:31:06Z or 2026-11-21T06:31:06+01:00")
+    })?;
+    match time {
+        time if time > Timestamp::now() => Err("it lies in the future".to_owned()),
+        time if time < Timestamp::UNIX_EPOCH => Err("it lies before 1970".to_owned()),
+        time => Ok(time),
+    }
+}
+
 /// Returns what the check of a dump says, fit for a terminal. The names in it may be escaped already, so that backslashes
 /// stay what they are.
 pub(super) fn reason(text: &str) -> String {
@@ -99,11 +125,30 @@ mod tests {
     }
 
     #[test]
+    fn times_say_how_far_they_are_from_utc() {
+        let expected: Timestamp = "2025-11-21T05:31:06Z".parse().unwrap();
+        for text in ["2025-11-21T05:31:06Z", "2025-11-21 06:31:06+01:00"] {
+            assert_eq!(parse_past_time(text).as_ref(), Ok(&expected), "{text}");
+        }
+        for text in
+            ["", "2025-11-21", "2025-11-21T05:31:06", "yesterday", "2999-01-01T00:00Z", "1969-12-31T00:00Z"]
+        {
+            assert!(parse_past_time(text).is_err(), "{text}");
+        }
+        assert_eq!(local_time(expected, &TimeZone::fixed(jiff::tz::offset(1))), "2025-11-21T06:31:06+01:00");
+    }
+
+    #[test]
     fn durations_and_rates_are_short() {
         assert_eq!(duration(Duration::from_millis(420)), "0.42 s");
         assert_eq!(duration(Duration::from_secs(200)), "3 m 20 s");
         assert_eq!(rate(5_000_000, Duration::from_secs(2)), "2.50 MB/s");
         assert_eq!(counted(1, "file"), "1 file");
+        for (seconds, expected) in
+            [(1, "1 second"), (119, "119 seconds"), (86_400, "24 hours"), (864_000, "10 days")]
+        {
+            assert_eq!(rough(SignedDuration::from_secs(seconds)), expected);
+        }
         assert_eq!(counted(70_114, "file"), "70,114 files");
     }
 }

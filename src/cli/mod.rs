@@ -14,6 +14,7 @@ mod exit;
 mod export;
 mod find;
 mod folders;
+mod forget;
 mod generate;
 mod human;
 mod ingest;
@@ -28,6 +29,7 @@ mod output;
 mod patterns;
 mod process;
 mod progress;
+mod protect;
 mod record;
 mod restore;
 mod select;
@@ -73,6 +75,8 @@ enum Command {
     Umount(umount::UmountArgs),
     Verify(verify::VerifyArgs),
     Accept(accept::AcceptArgs),
+    Forget(forget::ForgetArgs),
+    Protect(protect::ProtectArgs),
     Stats(stats::StatsArgs),
     Generate(generate::GenerateArgs),
 }
@@ -124,6 +128,8 @@ fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Command::Umount(args) => umount::run(&context, &args),
         Command::Verify(args) => verify::run(&context, &args),
         Command::Accept(args) => accept::run(&context, &args),
+        Command::Forget(args) => forget::run(&context, &args),
+        Command::Protect(args) => protect::run(&context, &args),
         Command::Stats(args) => stats::run(&context, &args),
         Command::Generate(args) => generate::run(&context, &args),
     }

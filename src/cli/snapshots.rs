@@ -14,8 +14,14 @@ use crate::repo::snapshots::Snapshot;
 
 /// List the snapshots, oldest first
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  yester snapshots --source shop --json | jq '.[-1].id'")]
+#[command(after_help = "\
+Examples:
+  yester snapshots --source shop --json | jq '.[-1].id'
+  yester snapshots --forgotten")]
 pub(super) struct SnapshotsArgs {
+    /// Only those that were forgotten and that `yester forget --undo` can bring back, with since when
+    #[arg(long)]
+    forgotten: bool,
     #[command(flatten)]
     filter: SnapshotFilter,
 }
@@ -23,20 +29,34 @@ pub(super) struct SnapshotsArgs {
 /// Lists the snapshots.
 pub(super) fn run(context: &Context, args: &SnapshotsArgs) -> Result<(), CommandError> {
     let repo = context.open()?;
-    let mut snapshots = repo.snapshots()?;
+    let mut snapshots = if args.forgotten { repo.forgotten_snapshots()? } else { repo.snapshots()? };
+    let all = snapshots.len();
     snapshots.retain(|snapshot| args.filter.matches(&snapshot.manifest));
     if context.json() {
-        let documents: Vec<_> = snapshots.iter().map(full_document).collect();
+        let documents: Vec<_> = snapshots.iter().map(listed_document).collect();
         return output::print_json(&documents);
     }
     if snapshots.is_empty() {
-        context.tell(&match repo.snapshots()?.len() {
-            0 => "there are no snapshots yet; `yester ingest` makes them".to_owned(),
-            all => format!("none of the {all} snapshots here is like that; without options all are listed"),
+        context.tell(&match (all, args.forgotten) {
+            (0, false) => "there are no snapshots yet; `yester ingest` makes them".to_owned(),
+            (0, true) => "there is no forgotten snapshot that can be brought back".to_owned(),
+            (all, false) => {
+                format!("none of the {all} snapshots here is like that; without options all are listed")
+            }
+            (all, true) => format!("none of the {all} forgotten snapshots is like that"),
         });
         return Ok(());
     }
-    output::print(&table(&snapshots))
+    output::print(&if args.forgotten { forgotten_table(&snapshots) } else { table(&snapshots) })
+}
+
+/// Returns what a listing says of a snapshot, with the time since which it is forgotten, if it is.
+fn listed_document(snapshot: &Snapshot) -> Map<String, Value> {
+    let mut document = full_document(snapshot);
+    if let Some(since) = snapshot.forgotten_since {
+        document.insert("forgotten".to_owned(), since.to_string().into());
+    }
+    document
 }
 
 /// Returns what a snapshot is, as programs see it.
@@ -121,15 +141,47 @@ fn table(snapshots: &[Snapshot]) -> String {
     table.render()
 }
 
+fn forgotten_table(snapshots: &[Snapshot]) -> String {
+    let mut table = Table::new(&[
+        ("ID", Align::Left),
+        ("TIME", Align::Left),
+        ("SOURCE", Align::Left),
+        ("HOST", Align::Left),
+        ("FILES", Align::Right),
+        ("SIZE", Align::Right),
+        ("FORGOTTEN", Align::Left),
+        ("STATE", Align::Left),
+        ("TAGS", Align::Left),
+    ]);
+    for snapshot in snapshots {
+        let manifest = &snapshot.manifest;
+        table.push(vec![
+            manifest.id.short(),
+            human::time(manifest.time),
+            manifest.source.clone(),
+            escape(manifest.host.as_bytes()),
+            human::count(manifest.totals.files),
+            human::bytes(manifest.totals.bytes),
+            snapshot.forgotten_since.map(human::time).unwrap_or_default(),
+            completeness_word(snapshot).to_owned(),
+            escape(manifest.tags.join(", ").as_bytes()),
+        ]);
+    }
+    table.render()
+}
+
 /// Returns what people should know of a snapshot: `accepted` takes the place of `suspicious`.
-fn state_words(snapshot: &Snapshot) -> String {
+pub(super) fn state_words(snapshot: &Snapshot) -> String {
     let Marks { forgotten, protected, .. } = snapshot.marks;
-    let completeness = match snapshot.is_suspicious() && snapshot.may_be_latest() {
+    let marks = mark_words(Marks { forgotten, protected, accepted: false });
+    std::iter::once(completeness_word(snapshot)).chain(marks).collect::<Vec<_>>().join(", ")
+}
+
+fn completeness_word(snapshot: &Snapshot) -> &'static str {
+    match snapshot.is_suspicious() && snapshot.may_be_latest() {
         true => "accepted",
         false => state(snapshot.manifest.completeness),
-    };
-    let marks = mark_words(Marks { forgotten, protected, accepted: false });
-    std::iter::once(completeness).chain(marks).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// Returns what a snapshot was committed as.
@@ -141,7 +193,7 @@ pub(super) fn state(completeness: Completeness) -> &'static str {
     }
 }
 
-fn mark_words(marks: Marks) -> Vec<&'static str> {
+pub(super) fn mark_words(marks: Marks) -> Vec<&'static str> {
     let Marks { forgotten, protected, accepted } = marks;
     let words = [(forgotten, "forgotten"), (protected, "protected"), (accepted, "accepted")];
     words.into_iter().filter(|(said, _)| *said).map(|(_, word)| word).collect()

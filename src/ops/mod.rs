@@ -5,6 +5,7 @@ pub mod compare;
 pub mod diff;
 pub mod export;
 pub mod find;
+pub mod forget;
 pub mod gc;
 pub mod history;
 pub mod ingest;
@@ -12,6 +13,7 @@ pub mod list;
 #[cfg(test)]
 mod oracle;
 pub mod patterns;
+pub mod protect;
 pub mod reach;
 pub mod restore;
 pub mod stats;

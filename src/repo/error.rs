@@ -79,6 +79,25 @@ pub enum RepoError {
         /// What it may mean, for people.
         candidates: String,
     },
+    /// What this name means was forgotten.
+    #[error("what {name} means was forgotten: {candidates}")]
+    ForgottenSnapshot {
+        /// What was asked for.
+        name: String,
+        /// The names of the forgotten snapshots that it means, for people.
+        candidates: String,
+    },
+    /// No forgotten snapshot has this name.
+    #[error("no forgotten snapshot is called {0}")]
+    NoForgotten(String),
+    /// Several forgotten snapshots have this name.
+    #[error("{name} means more than one forgotten snapshot: {candidates}")]
+    AmbiguousForgotten {
+        /// What was asked for.
+        name: String,
+        /// What it may mean, for people.
+        candidates: String,
+    },
     /// The snapshots that are meant are all suspicious, and nobody accepted one, so that none is the latest.
     #[error("{name} means no snapshot: there are some, but all are suspicious; the newest is {newest}")]
     OnlySuspicious {

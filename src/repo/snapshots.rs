@@ -242,45 +242,41 @@ impl Repository {
     /// an id, a time to the second (`2026-11-21T05:31:06Z`), or the name it has in a mount.
     ///
     /// # Errors
-    /// [`RepoError::NoSnapshot`]; [`RepoError::AmbiguousSnapshot`], which lists the candidates; or
-    /// [`RepoError::OnlySuspicious`] where the latest of several is meant and none may be that.
+    /// [`RepoError::NoSnapshot`]; [`RepoError::ForgottenSnapshot`] where only forgotten ones have that name;
+    /// [`RepoError::AmbiguousSnapshot`], which lists the candidates; or [`RepoError::OnlySuspicious`] where the latest
+    /// of several is meant and none may be that.
     pub fn find_snapshot(&self, name: &str) -> Result<Snapshot, RepoError> {
-        self.find_among(self.snapshots()?, name)
-    }
-
-    /// Finds the one forgotten snapshot that `name` means, as [`Self::find_snapshot`] does.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn find_forgotten(&self, name: &str) -> Result<Snapshot, RepoError> {
-        self.find_among(self.forgotten_snapshots()?, name)
-    }
-
-    fn find_among(&self, snapshots: Vec<Snapshot>, name: &str) -> Result<Snapshot, RepoError> {
+        let snapshots = self.snapshots()?;
         if name == "latest" {
             return only_series(name, snapshots);
         }
         if let Some(series) = name.strip_prefix("latest:") {
             return self.latest_of(snapshots, name, series);
         }
-        let time: Option<Timestamp> = name.parse().ok();
-        let is_meant = |snapshot: &Snapshot| {
-            let hex_prefix =
-                name.len() >= 4 && snapshot.manifest.id.hex().starts_with(&name.to_ascii_lowercase());
-            let same_second = time.is_some_and(|time| time.as_second() == snapshot.manifest.time.as_second());
-            hex_prefix
-                || same_second
-                || snapshot.display_name() == name
-                || snapshot.manifest.id.to_string() == name
-        };
-        let mut found: Vec<Snapshot> = snapshots.into_iter().filter(is_meant).collect();
+        let mut found = named(snapshots, name);
+        let name = name.to_owned();
         match found.len() {
-            0 => Err(RepoError::NoSnapshot(name.to_owned())),
-            1 => Ok(found.swap_remove(0)),
-            _ => Err(RepoError::AmbiguousSnapshot {
-                name: name.to_owned(),
-                candidates: found.iter().map(Snapshot::display_name).collect::<Vec<_>>().join(", "),
+            0 => Err(match named(self.forgotten_snapshots()?, &name) {
+                none if none.is_empty() => RepoError::NoSnapshot(name),
+                forgotten => RepoError::ForgottenSnapshot { name, candidates: display_names(&forgotten) },
             }),
+            1 => Ok(found.swap_remove(0)),
+            _ => Err(RepoError::AmbiguousSnapshot { name, candidates: display_names(&found) }),
+        }
+    }
+
+    /// Finds the one forgotten snapshot that `name` means: the beginning of an id, a time to the second, or the name
+    /// that it had in a mount.
+    ///
+    /// # Errors
+    /// [`RepoError::NoForgotten`], or [`RepoError::AmbiguousForgotten`], which lists the candidates.
+    pub fn find_forgotten(&self, name: &str) -> Result<Snapshot, RepoError> {
+        let mut found = named(self.forgotten_snapshots()?, name);
+        let name = name.to_owned();
+        match found.len() {
+            0 => Err(RepoError::NoForgotten(name)),
+            1 => Ok(found.swap_remove(0)),
+            _ => Err(RepoError::AmbiguousForgotten { name, candidates: display_names(&found) }),
         }
     }
 
@@ -461,6 +457,25 @@ fn free_number(listed: &ListedMarks, states: &BTreeMap<u32, Mark>) -> Option<u32
             (first..u32::MAX).find(|number| !listed.contains_key(number))
         }
     }
+}
+
+/// Returns the snapshots that have this name: the beginning of an id, a time to the second, or the name in a mount.
+fn named(mut snapshots: Vec<Snapshot>, name: &str) -> Vec<Snapshot> {
+    let time: Option<Timestamp> = name.parse().ok();
+    snapshots.retain(|snapshot| {
+        let hex_prefix =
+            name.len() >= 4 && snapshot.manifest.id.hex().starts_with(&name.to_ascii_lowercase());
+        let same_second = time.is_some_and(|time| time.as_second() == snapshot.manifest.time.as_second());
+        hex_prefix
+            || same_second
+            || snapshot.display_name() == name
+            || snapshot.manifest.id.to_string() == name
+    });
+    snapshots
+}
+
+fn display_names(snapshots: &[Snapshot]) -> String {
+    snapshots.iter().map(Snapshot::display_name).collect::<Vec<_>>().join(", ")
 }
 
 /// Returns the newest of `snapshots` (sorted by time) if all are of one series; `name` is what was asked for.

@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
+use jiff::Timestamp;
 
 use super::context::{Context, host_name, validate_label};
 use super::exit::CommandError;
@@ -19,7 +20,7 @@ use crate::format::snapshot::Completeness;
 use crate::fuse::list_mounts;
 use crate::journal::{RunEnd, RunOutcome};
 use crate::ops::ingest::plan::plan;
-use crate::ops::ingest::{IngestError, IngestOptions, IngestStats, Input, ingest};
+use crate::ops::ingest::{IngestError, IngestOptions, IngestStats, Input, Protection, ingest};
 use crate::progress::error_chain;
 use crate::repo::session::Deltas;
 use exclude::ExcludeArgs;
@@ -62,6 +63,12 @@ pub(super) struct IngestArgs {
     /// Attach a tag; may be repeated
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
+    /// Protect the snapshot, so that no rule of `yester forget` forgets it
+    #[arg(long)]
+    protect: bool,
+    /// Say that this is how it was at TIME, such as 2026-11-21T05:31:06Z, not now: for older backups
+    #[arg(long, value_name = "TIME", value_parser = human::parse_past_time)]
+    time: Option<Timestamp>,
     /// Keep no snapshot of a stream or command that gave fewer bytes
     #[arg(long, value_name = "SIZE", value_parser = human::parse_bytes, default_value = "1")]
     min_size: u64,
@@ -145,7 +152,10 @@ fn run_end(stats: &Result<IngestStats, IngestError>) -> RunEnd {
         },
         Err(error) => RunEnd {
             outcome: RunOutcome::Failed,
-            snapshot: None,
+            snapshot: match error {
+                IngestError::NotProtected(id, _) => Some(*id),
+                _ => None,
+            },
             bytes: 0,
             added_bytes: 0,
             message: error_chain(error),
@@ -167,6 +177,8 @@ fn ingest_options(context: &Context, args: &IngestArgs) -> Result<IngestOptions,
         source: input::source(args)?,
         host,
         tags,
+        time: args.time,
+        protection: if args.protect { Protection::Protected } else { Protection::None },
         level: context.level(),
         threads: context.threads(),
         deltas: if args.no_delta { Deltas::Never } else { Deltas::WherePays },

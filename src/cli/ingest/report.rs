@@ -8,10 +8,10 @@ use crate::cli::exit::{CommandError, ErrorKind};
 use crate::cli::output::{self, json_bytes};
 use crate::cli::process::peak_memory_bytes;
 use crate::cli::{human, snapshots};
-use crate::format::snapshot::Completeness;
+use crate::format::snapshot::{Completeness, Marks};
 use crate::ops::ingest::exclude::ExcludedStats;
 use crate::ops::ingest::plan::IngestPlan;
-use crate::ops::ingest::{IngestOptions, IngestStats};
+use crate::ops::ingest::{IngestOptions, IngestStats, Protection};
 use crate::repo::session::DeltaStats;
 
 /// Reports a backup that was made.
@@ -22,6 +22,8 @@ pub(super) fn done(context: &Context, stats: &IngestStats) -> Result<(), Command
         return Ok(());
     }
     let mut document = snapshots::document(&stats.manifest);
+    let marks = Marks { protected: stats.protection == Protection::Protected, ..Marks::default() };
+    document.insert("marks".to_owned(), snapshots::mark_words(marks).into());
     document.insert("new_chunks".to_owned(), stats.session.new_chunks.into());
     document.insert("packs".to_owned(), stats.session.packs.into());
     document.insert("elapsed_seconds".to_owned(), stats.elapsed.as_secs_f64().into());
@@ -121,6 +123,9 @@ fn summarise(context: &Context, stats: &IngestStats) {
     // What is not whole is told by the error at the end.
     if let Some(report) = stats.dump.as_ref().filter(|_| manifest.completeness != Completeness::Suspicious) {
         context.tell(&format!("  {}", dump::describe(report)));
+    }
+    if stats.protection == Protection::Protected {
+        context.tell("  protected: no rule of `yester forget` forgets it");
     }
     tell_excluded(context, &stats.excluded);
     let memory =

@@ -87,7 +87,7 @@ pub enum DumpCheck {
 pub struct Manifest {
     /// The snapshot's id: that of its session.
     pub id: SessionId,
-    /// When its session began.
+    /// When its session began, or the time that its source is said to be of.
     pub time: jiff::Timestamp,
     /// When it was committed by the writer's clock.
     pub finished: jiff::Timestamp,

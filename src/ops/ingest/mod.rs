@@ -37,8 +37,9 @@ use exclude::{ExcludeOptions, ExcludedStats, ListMounts};
 
 use crate::dump::{DumpReport, Treatment};
 use crate::format::FormatError;
-use crate::format::snapshot::{Completeness, Manifest, SnapshotTotals};
+use crate::format::snapshot::{Completeness, Manifest, MarkState, SnapshotTotals};
 use crate::format::tree::{Attributes, TreeRef};
+use crate::id::SnapshotId;
 use crate::path::Name;
 use crate::progress::Progress;
 use crate::repo::session::{Deltas, SessionOptions, SessionStats, SessionWriter};
@@ -74,6 +75,10 @@ pub struct IngestOptions {
     pub host: String,
     /// Tags, in any order.
     pub tags: Vec<String>,
+    /// When what is backed up was as it is, if not now.
+    pub time: Option<Timestamp>,
+    /// What becomes of the snapshot once it is committed.
+    pub protection: Protection,
     /// Level of zstd.
     pub level: i32,
     /// Threads that compress, and threads that read files.
@@ -93,6 +98,16 @@ pub struct IngestOptions {
     pub list_mounts: ListMounts,
 }
 
+/// Whether a snapshot may be forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protection {
+    /// By whatever policy does.
+    #[default]
+    None,
+    /// By none, until somebody ends that.
+    Protected,
+}
+
 /// What came of it.
 #[derive(Debug)]
 pub struct IngestStats {
@@ -106,6 +121,8 @@ pub struct IngestStats {
     pub failed: u64,
     /// What was left out on purpose.
     pub excluded: ExcludedStats,
+    /// What became of the snapshot, as it was asked for.
+    pub protection: Protection,
     /// What was found out about a stream or the output of a command; nothing for file trees.
     pub dump: Option<DumpReport>,
     /// Time from the first look at the source to the commit.
@@ -166,6 +183,9 @@ pub enum IngestError {
         /// What the system said.
         source: io::Error,
     },
+    /// The snapshot was made, but it cannot be protected.
+    #[error("snapshot {} was made, but cannot be protected", .0.short())]
+    NotProtected(SnapshotId, #[source] RepoError),
     /// The user or the system asked to stop.
     #[error("interrupted; no snapshot was made")]
     Interrupted,
@@ -181,7 +201,7 @@ pub enum IngestError {
 ///
 /// Files that cannot be read, or that change meanwhile, are named in the statistics and make the snapshot
 /// partial; a stream that is recognised and not whole makes it suspicious. Everything else that goes wrong is an
-/// error, and then nothing is committed.
+/// error, and then nothing is committed; but for [`IngestError::NotProtected`], which says so.
 ///
 /// # Errors
 /// See [`IngestError`]. What was written so far stays usable for the next ingest.
@@ -192,7 +212,7 @@ pub fn ingest(
     progress: &dyn Progress,
 ) -> Result<IngestStats, IngestError> {
     let started = Instant::now();
-    let time = Timestamp::now();
+    let time = options.time.unwrap_or_else(Timestamp::now);
     let argv = match &input {
         Input::Command { argv, .. } => {
             Some(argv.iter().map(|word| word.as_encoded_bytes().to_vec()).collect())
@@ -320,12 +340,17 @@ fn commit(
         dump.check_stored(repo)?;
     }
     let (manifest, session) = settled.commit(manifest)?;
+    if options.protection == Protection::Protected {
+        let id = manifest.id;
+        repo.mark(id, MarkState::Protected).map_err(|source| IngestError::NotProtected(id, source))?;
+    }
     Ok(IngestStats {
         manifest,
         session,
         failures: taken.failures.told,
         failed: taken.failures.count,
         excluded: taken.excluded,
+        protection: options.protection,
         dump: taken.dump.map(|dump| dump.report),
         elapsed: started.elapsed(),
     })

@@ -50,6 +50,8 @@ fn options() -> IngestOptions {
         source: "test".to_owned(),
         host: "testhost".to_owned(),
         tags: vec!["b".to_owned(), "a".to_owned(), "b".to_owned()],
+        time: None,
+        protection: Protection::None,
         level: 3,
         deltas: Deltas::WherePays,
         treatment: Treatment::CheckAndComplete,
@@ -79,6 +81,39 @@ fn bytes(repo: &Repository, entry: &Entry) -> Vec<u8> {
     let mut bytes = vec![0; usize::try_from(reader.length()).unwrap()];
     assert_eq!(reader.read_at(repo, 0, &mut bytes).unwrap(), bytes.len());
     bytes
+}
+
+#[test]
+fn a_snapshot_may_be_of_another_time_and_protected_at_once() {
+    let setting = Setting::new();
+    setting.write("file", b"content");
+    let repo = setting.test.open();
+    let time = Timestamp::from_second(1_000_000_000).unwrap();
+    let options = IngestOptions { time: Some(time), protection: Protection::Protected, ..options() };
+    let stats = ingest(&repo, Input::Paths(vec![setting.path("")]), &options, &Silent).unwrap();
+    assert_eq!(stats.manifest.time, time);
+    assert!(stats.manifest.finished > time);
+    let found = repo.find_snapshot(&stats.manifest.id.hex()).unwrap();
+    assert!(found.marks.protected);
+    assert_eq!(setting.ingest(&repo, &Silent).protection, Protection::None);
+    assert!(!repo.find_snapshot("latest").unwrap().marks.protected);
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_protected_is_named() {
+    let setting = Setting::new();
+    setting.write("file", b"content");
+    let faulty = Arc::new(FaultStore::new(Arc::clone(&setting.test.store) as Arc<dyn ObjectStore>));
+    let repo = setting.test.open_through(Arc::clone(&faulty) as Arc<dyn ObjectStore>);
+    faulty.script(|call| {
+        let is_mark = call.operation == Operation::Create && call.object.starts_with("marks/");
+        is_mark.then_some(Fault::Fail(StoreErrorKind::Full))
+    });
+    let options = IngestOptions { protection: Protection::Protected, ..options() };
+    let error = ingest(&repo, Input::Paths(vec![setting.path("")]), &options, &Silent).unwrap_err();
+    let IngestError::NotProtected(id, _) = error else { panic!("{error}") };
+    let [only] = &repo.snapshots().unwrap()[..] else { panic!("it is not there") };
+    assert_eq!((only.manifest.id, only.marks.protected), (id, false));
 }
 
 #[test]
