@@ -153,6 +153,13 @@ fn backing_up_by_cron() {
 }
 
 #[test]
+fn thinning_out() {
+    if can(&NEEDS) {
+        run_chapter("retention.md", FIRST_BACKUP, &[]);
+    }
+}
+
+#[test]
 fn finding_and_comparing() {
     if can(&NEEDS) {
         run_chapter("find-and-compare.md", FIRST_BACKUP, &[]);
