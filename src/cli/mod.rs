@@ -15,6 +15,7 @@ mod export;
 mod find;
 mod folders;
 mod forget;
+mod gc;
 mod generate;
 mod human;
 mod ingest;
@@ -77,6 +78,7 @@ enum Command {
     Accept(accept::AcceptArgs),
     Forget(forget::ForgetArgs),
     Protect(protect::ProtectArgs),
+    Gc(gc::GcArgs),
     Stats(stats::StatsArgs),
     Generate(generate::GenerateArgs),
 }
@@ -130,6 +132,7 @@ fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Command::Accept(args) => accept::run(&context, &args),
         Command::Forget(args) => forget::run(&context, &args),
         Command::Protect(args) => protect::run(&context, &args),
+        Command::Gc(args) => gc::run(&context, &args),
         Command::Stats(args) => stats::run(&context, &args),
         Command::Generate(args) => generate::run(&context, &args),
     }

@@ -67,6 +67,11 @@ impl Heard {
         Ok(Self { kept, dropped, collections, packs })
     }
 
+    /// Returns how many forgotten snapshots stay for now.
+    pub(super) fn in_grace(&self) -> u64 {
+        self.kept.iter().filter(|snapshot| snapshot.forgotten_since.is_some()).count() as u64
+    }
+
     /// Returns what the snapshots that stay need of each pack. What only packs hold that are `leaving` keeps these.
     ///
     /// # Errors

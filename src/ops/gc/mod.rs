@@ -76,6 +76,8 @@ pub struct GcStats {
     pub written_bytes: u64,
     /// Forgotten snapshots that are gone now.
     pub dropped_snapshots: u64,
+    /// Forgotten snapshots that stay for now: their grace period is not over, or they are being read.
+    pub in_grace: u64,
     /// Index objects that were replaced.
     pub replaced_objects: u64,
     /// Sessions that have to end before more can be deleted. The next collection goes on.
@@ -129,6 +131,7 @@ pub fn collect(repo: &Repository, options: &GcOptions, progress: &dyn Progress) 
         }
     }
     let plan = GcPlan::new(repo, options, progress)?;
+    collector.stats.in_grace = plan.in_grace;
     if !plan.is_empty()
         && let Some(number) = collector.condemn(&plan)?
         && collector.finish(number)? == Finished::Waits
@@ -199,7 +202,7 @@ impl Collector<'_> {
         let Some(condemned) = self.condemned_by(number)? else { return Ok(Finished::Ended) };
         if self.decided_by(number)?.is_none() {
             let open = list_sessions(self.repo.store())?;
-            self.stats.waiting_for = settle(self.repo, open, self.options)?;
+            self.stats.waiting_for = settle(self.repo, open, self.options, self.progress)?;
             if !self.stats.waiting_for.is_empty() {
                 return Ok(Finished::Waits);
             }

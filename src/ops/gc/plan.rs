@@ -26,6 +26,8 @@ const DEAD_DIVISOR: u64 = 2;
 pub struct GcPlan {
     /// Forgotten snapshots that go.
     pub snapshots: BTreeSet<SnapshotId>,
+    /// Forgotten snapshots that stay for now: their grace period is not over, or they are being read.
+    pub in_grace: u64,
     /// Packs of which nothing is needed.
     pub dead: Vec<PlannedPack>,
     /// Packs of which little is needed, or that are small: what is needed of them is written anew first.
@@ -62,7 +64,8 @@ impl GcPlan {
         let gone = heard.collections.gone_packs();
         let live = heard.mark(repo, &gone, &HashSet::new(), progress)?;
         let named_by_open = packs_of(repo, &open)?;
-        let mut plan = Self { snapshots: heard.dropped, ..Self::default() };
+        let in_grace = heard.in_grace();
+        let mut plan = Self { snapshots: heard.dropped, in_grace, ..Self::default() };
         let mut small: [Vec<PlannedPack>; 2] = Default::default();
         let mut named = HashSet::new();
         for (row, pack) in indexed_packs(repo)? {

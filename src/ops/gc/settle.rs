@@ -9,6 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::{GcOptions, OtherWriters};
 use crate::format::snapshot::SessionMark;
 use crate::id::SessionId;
+use crate::path::escape;
+use crate::progress::{Event, Progress};
 use crate::repo::{RepoError, Repository};
 use crate::store::key::{ObjectKey, Prefix};
 use crate::store::{ObjectStore, StoreErrorKind};
@@ -64,8 +66,10 @@ pub(super) fn settle(
     repo: &Repository,
     mut open: Vec<OpenSession>,
     options: &GcOptions,
+    progress: &dyn Progress,
 ) -> Result<Vec<WaitedFor>, RepoError> {
     let started = Instant::now();
+    let mut told = false;
     loop {
         let mut waited_for = Vec::new();
         let mut undecided = Vec::new();
@@ -84,6 +88,16 @@ pub(super) fn settle(
         open = undecided;
         if open.is_empty() || started.elapsed() >= options.wait {
             return Ok(waited_for);
+        }
+        if let Some(first) = waited_for.first().filter(|_| !told) {
+            told = true;
+            let (source, host) = (&first.source, escape(first.host.as_bytes()));
+            let others = match open.len() - 1 {
+                0 => String::new(),
+                others => format!(", and {others} more"),
+            };
+            let what = format!("waiting for a backup that began before: {source} on {host}{others}");
+            progress.event(Event::Warning(&what));
         }
         thread::sleep(LOOK_INTERVAL.min(options.wait.saturating_sub(started.elapsed())));
     }
