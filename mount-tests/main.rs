@@ -19,6 +19,7 @@ mod flips;
 mod forget;
 mod frozen;
 mod fuzz;
+mod gc;
 mod guide;
 mod harness;
 mod index;

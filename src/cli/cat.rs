@@ -13,6 +13,7 @@ use super::exit::CommandError;
 use super::output::forgive_closed_pipe;
 use crate::ops::list::{self, ListError};
 use crate::path::TreePath;
+use crate::repo::readers::Hold;
 
 /// Write one file of a snapshot to standard output
 #[derive(Debug, Args)]
@@ -31,6 +32,7 @@ pub(super) fn run(context: &Context, args: &CatArgs) -> Result<(), CommandError>
     let path = TreePath::parse(args.path.as_bytes())?;
     let repo = context.open()?;
     let snapshot = repo.find_snapshot(&args.snapshot)?;
+    repo.hold(snapshot.manifest.id, Hold::WhileAlive);
     // The standard handle would look for line ends and copy what comes behind the last one.
     let stdout = io::stdout().as_fd().try_clone_to_owned().map(File::from);
     let mut out = stdout.map_err(|source| CommandError::io("cannot write to standard output", source))?;

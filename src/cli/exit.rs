@@ -221,6 +221,7 @@ fn repo_error_kind(error: &RepoError) -> ErrorKind {
         | RepoError::TooNew { .. }
         | RepoError::Encode { .. }
         | RepoError::NoSnapshot(_)
+        | RepoError::Collected(_)
         | RepoError::AmbiguousSnapshot { .. }
         | RepoError::ForgottenSnapshot { .. }
         | RepoError::NoForgotten(_)

@@ -14,6 +14,7 @@ use super::patterns::exclude_patterns;
 use super::{human, output};
 use crate::ops::export::{ExportError, ExportOptions, ExportStats, export};
 use crate::path::TreePath;
+use crate::repo::readers::Hold;
 
 /// Write a snapshot, or paths of it, to standard output as a tar archive
 #[derive(Debug, Args)]
@@ -61,6 +62,7 @@ pub(super) fn run(context: &Context, args: &ExportArgs) -> Result<(), CommandErr
     let mut out = file.map_err(|source| CommandError::io("cannot write to standard output", source))?;
     let repo = context.open()?;
     let snapshot = repo.find_snapshot(&args.snapshot)?;
+    repo.hold(snapshot.manifest.id, Hold::WhileAlive);
     let reporter = context.reporter();
     let exported = export(&repo, &snapshot, &options, &mut out, &reporter);
     reporter.finish();

@@ -15,6 +15,7 @@ use super::patterns::exclude_patterns;
 use super::process;
 use crate::ops::restore::{Overwrite, Ownership, RestoreError, RestoreOptions, Verification, plan, restore};
 use crate::path::TreePath;
+use crate::repo::readers::Hold;
 use report::PlanLines;
 
 /// Bring a snapshot, or paths of it, back
@@ -88,6 +89,7 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<(), CommandEr
     process::raise_open_files();
     let repo = context.open()?;
     let snapshot = repo.find_snapshot(&args.snapshot)?;
+    repo.hold(snapshot.manifest.id, Hold::WhileAlive);
     if args.dry_run {
         let mut lines = PlanLines::new(context);
         let stats = plan(&repo, &snapshot, &paths, &options, &mut |path, action| lines.push(path, action))?;

@@ -116,6 +116,16 @@ impl Repository {
         Ok(collections)
     }
 
+    /// Says of an error in reading a snapshot whether it comes of a collection that has dropped the snapshot.
+    #[must_use]
+    pub fn explain(&self, snapshot: SnapshotId, error: RepoError) -> RepoError {
+        let is_dropped = || {
+            let collections = self.collections();
+            collections.is_ok_and(|collections| collections.dropped_snapshots().contains(&snapshot))
+        };
+        if error.is_damage() && is_dropped() { RepoError::Collected(snapshot.short()) } else { error }
+    }
+
     /// Creates an object of a collection, unless it is there.
     ///
     /// # Errors

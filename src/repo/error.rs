@@ -71,6 +71,9 @@ pub enum RepoError {
     /// No snapshot has this name.
     #[error("no snapshot is called {0}")]
     NoSnapshot(String),
+    /// The snapshot was forgotten, and its space was given back while it was read.
+    #[error("snapshot {0} was forgotten and collected as garbage meanwhile")]
+    Collected(String),
     /// Several snapshots have this name.
     #[error("{name} means more than one snapshot: {candidates}")]
     AmbiguousSnapshot {

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use super::local::make_folder;
 use super::{RepoError, Repository};
 use crate::id::SnapshotId;
+use crate::progress::error_chain;
 
 /// What was read is held for so long.
 const HELD: SignedDuration = SignedDuration::from_hours(24);
@@ -155,6 +156,18 @@ impl Repository {
     #[must_use]
     pub fn readers(&self) -> &Readers {
         &self.readers
+    }
+
+    /// Holds a snapshot that is about to be read. Where that cannot be noted, reading goes on: it takes a collection on
+    /// this host to do harm.
+    pub fn hold(&self, id: SnapshotId, hold: Hold) {
+        if let Err(error) = self.readers.hold(id, hold) {
+            tracing::warn!(
+                "a garbage collection on this host will not know that snapshot {} is read: {}",
+                id.short(),
+                error_chain(&error)
+            );
+        }
     }
 }
 

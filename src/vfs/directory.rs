@@ -6,6 +6,7 @@ use quick_cache::UnitWeighter;
 use quick_cache::sync::Cache;
 
 use super::VfsError;
+use super::in_use::MountedSnapshot;
 use super::inodes::{Identity, NodeKey};
 use super::stored::StoredEntry;
 use crate::format::snapshot::Manifest;
@@ -25,7 +26,7 @@ pub(super) struct Directory {
     pub(super) inode: u64,
     pub(super) key: NodeKey,
     pub(super) tree: TreeRef,
-    pub(super) snapshot: Arc<Manifest>,
+    pub(super) snapshot: Arc<MountedSnapshot>,
     /// The directory that it is an entry of, and its name there; nothing for the root of a snapshot.
     pub(super) above: Option<(Arc<Directory>, Name)>,
 }
@@ -33,7 +34,8 @@ pub(super) struct Directory {
 impl Directory {
     /// Returns the root directory of a snapshot.
     pub(super) fn root(inode: u64, snapshot: Arc<Manifest>) -> Self {
-        Self { inode, key: NodeKey::snapshot(snapshot.id), tree: snapshot.root, snapshot, above: None }
+        let (key, tree) = (NodeKey::snapshot(snapshot.id), snapshot.root);
+        Self { inode, key, tree, snapshot: Arc::new(MountedSnapshot::new(snapshot)), above: None }
     }
 
     /// Returns the directory under `name` in `parent`.

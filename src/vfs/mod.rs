@@ -8,6 +8,7 @@ mod dense_map;
 mod directory;
 mod error;
 mod file;
+mod in_use;
 mod inodes;
 mod listing;
 mod neighbours;
@@ -29,6 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::format::snapshot::Manifest;
 use crate::format::tree::{EntryKind, Xattr};
 use crate::path::{NAME_MAX_BYTES, Name};
+use crate::repo::readers::Hold;
 use crate::repo::{RepoError, Repository};
 use directory::{Cursors, Directory};
 use file::{ReadFile, ReadFiles};
@@ -152,6 +154,7 @@ impl Vfs {
                 (Root::All(listing), Place::View(Arc::new([])), NodeKey::view(&[]))
             }
             RootView::Snapshot(manifest) => {
+                repo.hold(manifest.id, Hold::WhileAlive);
                 let directory = Arc::new(Directory::root(ROOT_INODE, Arc::new(*manifest)));
                 let key = directory.key;
                 (Root::Snapshot(Arc::clone(&directory)), Place::Directory(directory), key)
@@ -200,6 +203,7 @@ impl Vfs {
             }
             Place::Directory(directory) => {
                 let found = self.repo.find_entry(&directory.tree, &name);
+                let found = found.map_err(|error| directory.snapshot.explain(&self.repo, error));
                 let entry = found.map_err(VfsError::unreadable(|| directory.label_of(&name)))?;
                 let Some(entry) = entry else { return Ok(Lookup::Absent(Lifetime::Unlimited)) };
                 let stored = Arc::new(stored::StoredEntry::new(entry));
@@ -287,7 +291,11 @@ impl Vfs {
         if let (Ok(_), Some(Advice::HandOver)) = (&read, advice) {
             self.prefetcher.hand_over_around(&file, inode, offset);
         }
-        read.map_err(VfsError::unreadable(|| file.label()))
+        read.map_err(|error| match file.node() {
+            Node::Entry { parent, .. } => parent.snapshot.explain(&self.repo, error),
+            _ => error,
+        })
+        .map_err(VfsError::unreadable(|| file.label()))
     }
 
     /// Returns the next offset from `offset` on that is data or a hole; nothing beyond the end of the file.

@@ -51,9 +51,15 @@ impl Node {
 }
 
 impl Vfs {
-    /// Returns where a node stands.
+    /// Returns where a node stands, for somebody who reads it.
     pub(super) fn place(&self, inode: u64) -> Result<(Identity, Place), VfsError> {
-        self.inodes.get(inode).ok_or(VfsError::Stale(inode))
+        let (identity, place) = self.inodes.get(inode).ok_or(VfsError::Stale(inode))?;
+        match &place {
+            Place::Directory(directory) => directory.snapshot.note_use(&self.repo),
+            Place::Entry { parent, .. } => parent.snapshot.note_use(&self.repo),
+            Place::View(_) | Place::Link(_) => {}
+        }
+        Ok((identity, place))
     }
 
     /// Returns a node with its metadata, from memory or from its page.
@@ -93,6 +99,7 @@ impl Vfs {
             None => {
                 let found = self.repo.find_entry(&parent.tree, name);
                 let entry = found
+                    .map_err(|error| parent.snapshot.explain(&self.repo, error))
                     .map_err(VfsError::unreadable(|| parent.label_of(name)))?
                     .ok_or_else(|| VfsError::NotFound(parent.label_of(name)))?;
                 let stored = Arc::new(StoredEntry::new(entry));

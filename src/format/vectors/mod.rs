@@ -2,9 +2,10 @@
 //!
 //! The files beside this one were written once and must be readable for ever. They never change; what is
 //! added to the format gets files of its own. `docs/format.md` says what lies in which file. This file owns
-//! pages, lists, directories, packs and index objects, and how files are found and made; [`json_objects`] owns
-//! the rest.
+//! pages, lists, directories, packs and index objects, and how files are found and made; [`collections`] and
+//! [`json_objects`] own the rest.
 
+mod collections;
 mod json_objects;
 
 use std::collections::BTreeSet;
@@ -323,6 +324,7 @@ fn recipes() -> Vec<(String, Recipe)> {
         recipes.push((format!("{set}.index"), Box::new(move || build_index(set))));
     }
     recipes.append(&mut json_objects::recipes());
+    recipes.append(&mut collections::recipes());
     recipes
 }
 
