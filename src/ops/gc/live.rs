@@ -67,7 +67,7 @@ impl LivePack {
     }
 
     /// Tells whether others stand on a frame.
-    pub(super) fn is_base(&self, frame: u32) -> bool {
+    fn is_base(&self, frame: u32) -> bool {
         self.bases.contains(frame as usize)
     }
 
@@ -81,15 +81,24 @@ impl LivePack {
         self.bit(frame, position).is_some_and(|bit| self.chunks.contains(bit))
     }
 
-    /// Returns the stored bytes of what is needed of a frame: of one that is needed in part, that part.
-    pub(super) fn needed_bytes(&self, frame: u32, entry: &FrameEntry) -> u64 {
+    /// Tells whether a frame is copied as it is where its pack is written anew: others stand on it, or most of it is
+    /// needed.
+    pub(super) fn stays_whole(&self, frame: u32, entry: &FrameEntry) -> bool {
+        self.is_base(frame) || self.needed_bytes(frame, entry) > u64::from(entry.stored_length) / 2
+    }
+
+    /// Returns the stored bytes of a frame that writing its pack anew would give back.
+    pub(super) fn dead_bytes(&self, frame: u32, entry: &FrameEntry) -> u64 {
         let stored = u64::from(entry.stored_length);
-        if self.is_base(frame) {
-            return stored;
-        }
+        if self.stays_whole(frame, entry) { 0 } else { stored - self.needed_bytes(frame, entry) }
+    }
+
+    /// Returns the stored bytes of the chunks of a frame that are needed.
+    fn needed_bytes(&self, frame: u32, entry: &FrameEntry) -> u64 {
+        let stored = u64::from(entry.stored_length);
         let needed = (0..).zip(&entry.chunks).filter(|(position, _)| self.needs_chunk(frame, *position));
         let needed: u64 = needed.map(|(_, chunk)| u64::from(chunk.length)).sum();
-        stored.saturating_mul(needed).checked_div(entry.plain_length() as u64).unwrap_or(stored)
+        stored.saturating_mul(needed).checked_div(entry.plain_length() as u64).unwrap_or(stored).min(stored)
     }
 
     fn bit(&self, frame: u32, position: u32) -> Option<usize> {
@@ -269,13 +278,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_needed_in_part_counts_by_its_share() {
+    fn what_writing_anew_gives_back() {
         let mut pack = LivePack::new(&[2, 2]);
+        assert_eq!(pack.dead_bytes(0, &entry(&[75, 25])), 50, "all of it");
         pack.take_chunk(0, 1);
-        assert_eq!(pack.needed_bytes(0, &entry(&[75, 25])), 12);
-        assert_eq!(pack.needed_bytes(1, &entry(&[75, 25])), 0);
+        assert_eq!(pack.dead_bytes(0, &entry(&[75, 25])), 38, "three quarters");
+        assert_eq!(pack.dead_bytes(0, &entry(&[25, 75])), 0, "it is copied with the rest");
         pack.take_base(1);
-        assert_eq!(pack.needed_bytes(1, &entry(&[75, 25])), 50, "a base stays as it is");
+        assert_eq!(pack.dead_bytes(1, &entry(&[75, 25])), 0, "a base stays as it is");
     }
 
     #[test]

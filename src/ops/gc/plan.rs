@@ -1,5 +1,6 @@
 //! Planning: which packs are worth deleting, and which are worth writing anew first. Reads only.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::live::LivePack;
@@ -9,7 +10,7 @@ use super::{GcError, GcOptions};
 use crate::format::collection::COLLECTION_MAX_PACKS;
 use crate::format::header::ObjectKind;
 use crate::id::{PackId, SnapshotId};
-use crate::index::{FrameRecord, PackRow};
+use crate::index::PackRow;
 use crate::progress::Progress;
 use crate::repo::{RepoError, Repository};
 use crate::store::key::ObjectKey;
@@ -18,8 +19,10 @@ use crate::store::key::ObjectKey;
 const SMALL_BYTES: u64 = 4 << 20;
 /// So many small packs are joined, however little is in them.
 const SMALL_MIN: usize = 64;
-/// A pack is written anew once this part of it is dead.
-const DEAD_DIVISOR: u64 = 2;
+/// A pack is written anew once that gives back this part of it.
+const PACK_DIVISOR: u64 = 2;
+/// Beyond it, so many packs are written anew that the others hold at most this part of garbage.
+const STORE_DIVISOR: u64 = 10;
 
 /// What a collection would do.
 #[derive(Debug, Clone, Default)]
@@ -49,7 +52,7 @@ pub struct PlannedPack {
     pub(super) row: Option<PackRow>,
     /// Its whole length.
     pub bytes: u64,
-    /// Bytes of it that nobody needs.
+    /// Bytes of it that are given back: all, or what writing anew what is needed of it leaves out.
     pub dead_bytes: u64,
 }
 
@@ -67,6 +70,7 @@ impl GcPlan {
         let in_grace = heard.in_grace();
         let mut plan = Self { snapshots: heard.dropped, in_grace, ..Self::default() };
         let mut small: [Vec<PlannedPack>; 2] = Default::default();
+        let mut large = Vec::new();
         let mut named = HashSet::new();
         for (row, pack) in indexed_packs(repo)? {
             named.insert(pack.id);
@@ -80,17 +84,18 @@ impl GcPlan {
                 plan.keep(&planned);
             } else if !live.contains_key(&row) {
                 plan.dead.push(planned);
-            } else if dead_bytes >= bytes / DEAD_DIVISOR {
+            } else if dead_bytes >= bytes / PACK_DIVISOR {
                 plan.rewritten.push(planned);
             } else if bytes < SMALL_BYTES {
                 small[usize::from(pack.kind == ObjectKind::TreePack)].push(planned);
             } else {
-                plan.keep(&planned);
+                large.push(planned);
             }
         }
         for packs in small {
-            plan.join_small(packs);
+            large.append(&mut plan.join_small(packs));
         }
+        plan.keep_cleanest(large);
         // What no index object names may be on its way into one, as long as anybody writes.
         if open.is_empty() {
             let unnamed = heard.packs.iter().filter(|(id, _)| !named.contains(id) && !gone.contains(id));
@@ -119,13 +124,29 @@ impl GcPlan {
         self.kept_bytes += pack.bytes;
     }
 
-    /// Joins small packs of one kind if what comes out is not small, or if there are many.
-    fn join_small(&mut self, packs: Vec<PlannedPack>) {
+    /// Joins small packs of one kind if what comes out is not small, or if there are many; else returns them.
+    fn join_small(&mut self, packs: Vec<PlannedPack>) -> Vec<PlannedPack> {
         let live_bytes: u64 = packs.iter().map(|pack| pack.bytes.saturating_sub(pack.dead_bytes)).sum();
         if packs.len() > 1 && (live_bytes >= SMALL_BYTES || packs.len() >= SMALL_MIN) {
             self.rewritten.extend(packs);
-        } else {
-            packs.iter().for_each(|pack| self.keep(pack));
+            return Vec::new();
+        }
+        packs
+    }
+
+    /// Keeps packs, but for those that hold most garbage where it would be too much in all.
+    fn keep_cleanest(&mut self, mut packs: Vec<PlannedPack>) {
+        let mut dead_bytes: u64 = packs.iter().map(|pack| pack.dead_bytes).sum();
+        let mut bytes: u64 = packs.iter().map(|pack| pack.bytes).sum();
+        packs.sort_by_key(|pack| Reverse(pack.dead_bytes.saturating_mul(1000) / pack.bytes.max(1)));
+        for pack in packs {
+            if dead_bytes > bytes / STORE_DIVISOR && pack.dead_bytes > 0 {
+                dead_bytes -= pack.dead_bytes;
+                bytes -= pack.bytes;
+                self.rewritten.push(pack);
+            } else {
+                self.keep(&pack);
+            }
         }
     }
 }
@@ -153,10 +174,8 @@ fn indexed_packs(repo: &Repository) -> Result<Vec<(PackRow, IndexedPack)>, RepoE
     Ok(packs)
 }
 
-/// Returns the bytes of a pack's frames that nobody needs.
+/// Returns what writing a pack anew would give back.
 fn dead_bytes(repo: &Repository, row: PackRow, live: &LivePack) -> Result<u64, RepoError> {
-    let dead = |frame: &FrameRecord| {
-        u64::from(frame.entry.stored_length).saturating_sub(live.needed_bytes(frame.number, &frame.entry))
-    };
-    Ok(repo.index().frames_of(row)?.iter().map(dead).sum())
+    let frames = repo.index().frames_of(row)?;
+    Ok(frames.iter().map(|frame| live.dead_bytes(frame.number, &frame.entry)).sum())
 }

@@ -64,19 +64,13 @@ fn rewrite_pack(
         return Err(RepoError::StaleIndex);
     }
     for frame in frames.iter().filter(|frame| live.needs(frame.number)) {
-        if stays_whole(live, frame) {
+        if live.stays_whole(frame.number, &frame.entry) {
             session.copy_frame(frame)?;
         } else {
             add_chunks(repo, session, live, frame)?;
         }
     }
     Ok(())
-}
-
-/// Tells whether a frame is copied as it is: others stand on it, or most of it is needed.
-fn stays_whole(live: &LivePack, frame: &FrameRecord) -> bool {
-    let needed = live.needed_bytes(frame.number, &frame.entry);
-    live.is_base(frame.number) || needed.saturating_mul(2) > frame.entry.stored_length.into()
 }
 
 /// Adds the chunks of a frame that are needed, as if they were new.

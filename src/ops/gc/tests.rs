@@ -142,6 +142,24 @@ fn what_is_left_of_mostly_dead_packs_is_written_anew() {
     assert!(world.plan().is_empty(), "what was written anew stays");
 }
 
+/// Packs of which a third is garbage are worth it where there is much of them, and not where there is little.
+#[test]
+fn a_tenth_of_garbage_stays() {
+    let mut world = World::new();
+    let first = world.commit(&files(0..12));
+    world.commit(&files((0..12).filter(|file| file % 3 > 0)));
+    world.forget(&first);
+    let plan = world.plan();
+    assert_eq!((plan.rewritten.len(), plan.dead.len()), (1, 1), "the data, and the old tree");
+    let clean = world.commit(&files(100..160));
+    assert_eq!(world.plan().rewritten.len(), 0, "of all the data, a tenth is not");
+    assert_eq!(world.collect().rewritten_packs, 0);
+    world.judge();
+    world.forget(&clean);
+    assert_eq!(world.collect().rewritten_packs, 1);
+    world.judge();
+}
+
 /// A frame of which little is needed is taken apart; one of which most is needed stays as it is.
 #[test]
 fn frames_are_taken_apart_where_it_pays() {
