@@ -18,9 +18,9 @@ READING_LIMIT_SECONDS = 300
 MOUNT_PEAK = "mount, all of this, peak MB"
 # How large the inputs are: as published, and small enough for the whole suite to run in some minutes.
 FULL = {"nights": 1, "large_bytes": 5 * 10**9, "files": [10**4, 10**5, 10**6, 2 * 10**6], "directory_files": 300_000,
-        "sparse_bytes": 100 * 10**9, "snapshots": [1, 10, 100, 1000]}
+        "sparse_bytes": 100 * 10**9, "snapshots": [1, 10, 100, 1000], "chunks": [250_000, 500_000, 10**6]}
 SMALL = {"nights": 0.01, "large_bytes": 40 * 10**6, "files": [100, 300, 1000], "directory_files": 1000,
-         "sparse_bytes": 10**9, "snapshots": [1, 5, 20]}
+         "sparse_bytes": 10**9, "snapshots": [1, 5, 20], "chunks": [1000, 2000]}
 
 # What has to be compared with these takes hours: they are measured in the first round, and where it is not too large.
 MEASURED_ONCE = ("borg", "rustic")
@@ -165,6 +165,14 @@ class Taker:
         self.figures[f"{name}, s"] = step.seconds
         if peak:
             self.figures[f"{name}, peak MB"] = step.peak_mb
+
+    def take_all(self, name, runs, peak=False):
+        """Notes what some commands took together."""
+        with self.attempt(f"{name}, s"):
+            steps = [run() for run in runs]
+        self.figures[f"{name}, s"] = sum(step.seconds for step in steps)
+        if peak:
+            self.figures[f"{name}, peak MB"] = max(step.peak_mb for step in steps)
 
 
 @contextlib.contextmanager

@@ -39,6 +39,10 @@ class Tool:
     def answer(self, *arguments):
         return subprocess.check_output([self.binary, *arguments], env=self.environment, text=True).strip()
 
+    def keep_last(self):
+        """Returns the commands that forget all snapshots but the last one, and give back what they took."""
+        raise NotImplementedError
+
     def store(self, name, source):
         """Stores a file under a name, in such a way that a mount shows what is in it."""
         self.ingest_stream(name, source)
@@ -103,6 +107,9 @@ class Restic(Tool):
     def verify(self):
         return self.run("check", "--read-data")
 
+    def keep_last(self):
+        return [lambda: self.run("forget", "--keep-last", "1", "--group-by", "host", "--prune")]
+
     def mounting(self, point):
         return ["mount", point]
 
@@ -154,6 +161,9 @@ class Borg(Tool):
 
     def verify(self):
         return self.run("check", "--verify-data")
+
+    def keep_last(self):
+        return [lambda: self.run("prune", "--keep-last", "1"), lambda: self.run("compact")]
 
     def mounting(self, point):
         return ["mount", "--foreground", self.folder / "store", point]
@@ -210,6 +220,10 @@ class Rustic(Tool):
     def verify(self):
         return self.run("check", "--read-data")
 
+    def keep_last(self):
+        options = ["--keep-last", "1", "--group-by", "host", "--prune", "--instant-delete"]
+        return [lambda: self.run("forget", *options)]
+
     def mounting(self, point):
         # By their times, two snapshots of one second would be one.
         return ["mount", "--path-template", "all/{id}", point]
@@ -221,9 +235,9 @@ class Rustic(Tool):
 class Yester(Tool):
     name, quiet, is_subject = "yester", [], True
 
-    def __init__(self, binary, folder, name=None, ingest_options=()):
+    def __init__(self, binary, folder, name=None, ingest_options=(), init_options=()):
         super().__init__(binary, folder, name)
-        self.ingest_options = ingest_options
+        self.ingest_options, self.init_options = ingest_options, init_options
 
     def variables(self):
         return {"YESTER_STORE": self.folder / "store", "YESTER_PASSPHRASE": "bench",
@@ -234,7 +248,7 @@ class Yester(Tool):
 
     def create(self):
         """Makes a store that opens by the passphrase, which costs a derived key, and by a key file, which does not."""
-        self.run("init", "--key-file", self.key_file())
+        self.run("init", *self.init_options, "--key-file", self.key_file())
 
     def key_file(self):
         return self.folder / "key"
@@ -271,6 +285,12 @@ class Yester(Tool):
 
     def verify(self):
         return self.run("verify")
+
+    def keep_last(self):
+        return [lambda: self.run("forget", "--keep-last", "1"), self.collect]
+
+    def collect(self):
+        return self.run("gc", "--grace", "0")
 
     def mounting(self, point):
         return ["mount", "--foreground", point]

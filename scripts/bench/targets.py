@@ -46,5 +46,6 @@ TARGETS = {
     },
     "plain-tree": {"first ingest, cold, s": [(1.05, NO_DELTA)]},
     "many": {row: [(256, ALONE)] for row in PEAKS},
+    "chunks": {f"{step}, peak MB": [(256, ALONE)] for step in ("gc without garbage, cold", "gc of half, cold")},
     "snapshots": {"mount ready with a key file, cold, s": [(0.1, ALONE)]},
 }

@@ -9,12 +9,13 @@
 //! for this: what is kept for 30 days is kept until nobody sleeps who began before.
 //!
 //! What shall hold is in [`properties`]; [`flaw::Flaw`] lists what makes it fail, and [`scenarios`] what it begins
-//! with.
+//! with. [`replay`] holds the real code to it.
 
 mod collector;
 mod flaw;
 mod marker;
 mod properties;
+mod replay;
 mod scenarios;
 mod set;
 mod store;

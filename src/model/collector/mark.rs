@@ -5,6 +5,7 @@ use crate::model::World;
 use crate::model::flaw::Flaw;
 use crate::model::set::Set;
 use crate::model::store::{Number, Session, Verdict};
+use crate::store::key::Prefix;
 
 /// What the listings of a mark said.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -12,6 +13,18 @@ pub(in crate::model) struct Heard {
     forgotten: Option<Set>,
     commits: Option<Vec<(Session, Set)>>,
     gone: Option<Verdict>,
+}
+
+impl Heard {
+    /// Returns what is listed next.
+    pub(in crate::model) fn awaits(&self) -> Prefix {
+        match self {
+            Self { forgotten: None, .. } => Prefix::Marks,
+            Self { commits: None, .. } => Prefix::Snapshots,
+            Self { gone: None, .. } => Prefix::Gc,
+            Self { .. } => Prefix::Index,
+        }
+    }
 }
 
 /// Takes the next listing of a mark, and marks after the last one.
