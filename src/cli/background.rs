@@ -25,6 +25,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::credentials::{KeySource, SECRET_VARIABLES};
 use super::exit::{CommandError, ErrorKind};
 use crate::crypto::slot::{Credential, FileKey};
+use crate::repo::RepoError;
 
 /// Set in the environment of the child, which recognises itself by it.
 const CHILD_VARIABLE: &str = "YESTER_MOUNT_CHILD";
@@ -107,6 +108,10 @@ fn attend(child: &mut Child, key: &KeyPath<'_>) -> Result<Attended, CommandError
                 let key = match key.source.credential(key.question)? {
                     Credential::Passphrase(text) => SentKey::Passphrase(text.as_str().to_owned()),
                     Credential::FileKey(key) => SentKey::Key(key.to_text().as_str().to_owned()),
+                    Credential::IngestOnly(keys) => {
+                        let host = keys.ingest_writer().map(|writer| writer.host.clone());
+                        return Err(RepoError::IngestOnly(host.unwrap_or_default()).into());
+                    }
                 };
                 alive = send(&mut to_child, &key);
             }

@@ -142,13 +142,16 @@ impl Context {
         }
     }
 
-    /// Opens the store with the key that is configured, or asks for it.
+    /// Opens the store with the key that is configured, or asks for it. An ingest-only key is refused.
     pub(super) fn open(&self) -> Result<Repository, CommandError> {
-        self.open_with_bases(None)
+        let repo = self.open_as_writer(None)?;
+        repo.require_full()?;
+        Ok(repo)
     }
 
-    /// Opens the store as [`Self::open`] does, with a bound for local copies of recent packs.
-    pub(super) fn open_with_bases(&self, base_cache_bytes: Option<u64>) -> Result<Repository, CommandError> {
+    /// Opens the store as [`Self::open`] does, with an ingest-only key as well, and with a bound for local copies of
+    /// recent packs.
+    pub(super) fn open_as_writer(&self, base_cache_bytes: Option<u64>) -> Result<Repository, CommandError> {
         let location = self.location()?;
         let source = self.key_source();
         let question = format!("passphrase of {location}");
@@ -156,7 +159,7 @@ impl Context {
         self.open_asking(&location, source.configured().as_deref(), base_cache_bytes, &mut ask)
     }
 
-    /// Opens the store with keys from `ask`; asks again where a person may have mistyped, that is, where no key
+    /// Opens the store with full keys from `ask`; asks again where a person may have mistyped, that is, where no key
     /// is `configured`.
     pub(super) fn open_with(
         &self,
@@ -164,7 +167,9 @@ impl Context {
         configured: Option<&str>,
         ask: &mut dyn FnMut() -> Result<Credential, CommandError>,
     ) -> Result<Repository, CommandError> {
-        self.open_asking(location, configured, None, ask)
+        let repo = self.open_asking(location, configured, None, ask)?;
+        repo.require_full()?;
+        Ok(repo)
     }
 
     fn open_asking(

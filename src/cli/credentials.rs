@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::exit::{CommandError, ErrorKind};
 use crate::crypto::slot::{Credential, FileKey};
+use crate::crypto::{CryptoError, ingest_key};
 
 /// The variables that give a passphrase, in the order in which they count.
 const PASSPHRASE: &str = "YESTER_PASSPHRASE";
@@ -61,7 +62,7 @@ impl KeySource {
     /// Returns the key, asking for it if need be.
     pub(super) fn credential(&self, question: &str) -> Result<Credential, CommandError> {
         match self {
-            Self::KeyFile(path) => read_key_file(path).map(Credential::FileKey),
+            Self::KeyFile(path) => read_key_file(path),
             _ => self.passphrase(question).and_then(credential_of),
         }
     }
@@ -85,25 +86,31 @@ impl KeySource {
     }
 }
 
-/// Returns what a text opens: a recovery key or key file's text as such, everything else as a passphrase.
+/// Returns what a text opens: the text of a key file, a recovery key or an ingest-only key as such, everything else as a
+/// passphrase.
 fn credential_of(text: Zeroizing<String>) -> Result<Credential, CommandError> {
-    if FileKey::looks_like(&text) {
-        return FileKey::parse(&text)
-            .map(Credential::FileKey)
-            .map_err(|source| CommandError::new(ErrorKind::WrongKey, source));
+    if FileKey::looks_like(&text) || ingest_key::looks_like(&text) {
+        return parse_key(&text).map_err(|source| CommandError::new(ErrorKind::WrongKey, source));
     }
     Ok(Credential::Passphrase(text))
 }
 
-/// Reads the key of a key file.
-pub(super) fn read_key_file(path: &Path) -> Result<FileKey, CommandError> {
+fn parse_key(text: &str) -> Result<Credential, CryptoError> {
+    if ingest_key::looks_like(text) {
+        return ingest_key::parse(text).map(Credential::IngestOnly);
+    }
+    FileKey::parse(text).map(Credential::FileKey)
+}
+
+/// Reads the key of a key file, which may be an ingest-only one.
+pub(super) fn read_key_file(path: &Path) -> Result<Credential, CommandError> {
     let bytes = read_secret(path).map_err(|error| {
         error
             .hint("--key-file and YESTER_KEY_FILE name it; without them a passphrase is asked for")
             .hint("the recovery key that `yester init` printed works as a passphrase")
     })?;
     let text = first_line(&bytes)?;
-    FileKey::parse(&text).map_err(|source| {
+    parse_key(&text).map_err(|source| {
         let source =
             anyhow::Error::new(source).context(format!("cannot use the key file {}", path.display()));
         CommandError::new(ErrorKind::WrongKey, source)
@@ -170,21 +177,41 @@ pub(super) fn prompt(question: &str) -> Result<Zeroizing<String>, CommandError> 
 
 /// Makes a key file with a fresh key, readable by its owner alone; fails if there is one already.
 pub(super) fn create_key_file(path: &Path) -> Result<FileKey, CommandError> {
+    let key = FileKey::random().map_err(|source| CommandError::new(ErrorKind::Failed, source))?;
+    write_key_file(path, &key.to_text())?;
+    Ok(key)
+}
+
+/// Writes the text of a key to a new file that its owner alone can read; fails if there is one already.
+pub(super) fn write_key_file(path: &Path, text: &str) -> Result<(), CommandError> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
 
     let fail = |source: std::io::Error| {
-        let hint = (source.kind() == std::io::ErrorKind::NotFound).then_some("its directory must exist");
+        let hint = match source.kind() {
+            std::io::ErrorKind::NotFound => Some("its directory must exist"),
+            std::io::ErrorKind::AlreadyExists => {
+                Some("nothing was changed; choose another name, or move it away")
+            }
+            _ => None,
+        };
         CommandError::io(format!("cannot create the key file {}", path.display()), source).hints(hint)
     };
-    let key = FileKey::random().map_err(|source| CommandError::new(ErrorKind::Failed, source))?;
     let mut file =
         fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(fail)?;
-    file.write_all(key.to_text().as_bytes())
+    file.write_all(text.as_bytes())
         .and_then(|()| file.write_all(b"\n"))
         .and_then(|()| file.sync_all())
-        .map_err(fail)?;
-    Ok(key)
+        .map_err(fail)
+}
+
+/// Asks for a new passphrase twice.
+pub(super) fn prompt_twice(question: &str) -> Result<Zeroizing<String>, CommandError> {
+    let first = prompt(question)?;
+    if !first.is_empty() && *first != *prompt("the same again")? {
+        return Err(CommandError::message(ErrorKind::Failed, "the two passphrases are not the same"));
+    }
+    Ok(first)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::crypto::CryptoError;
 use crate::ops::ingest::IngestError;
 use crate::path::PathError;
 use crate::repo::RepoError;
+use crate::repo::keys::KeyError;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// The exit codes, as the help text shows them.
@@ -36,7 +37,7 @@ pub(super) const CODES: [(u8, &str); 8] = [
     ),
     (10, "There is no store there."),
     (11, "Busy: somebody else is using what is needed."),
-    (12, "The passphrase or key is wrong or absent."),
+    (12, "The passphrase or key is wrong, absent, or an ingest-only one, which is not for this."),
     (13, "Damage was found. It is named; `yester verify` says what it touches."),
 ];
 
@@ -205,7 +206,11 @@ impl From<RepoError> for CommandError {
 fn repo_error_kind(error: &RepoError) -> ErrorKind {
     match error {
         RepoError::NoStore(_) => ErrorKind::NoStore,
-        RepoError::WrongKey(_) | RepoError::NoCredential(_) => ErrorKind::WrongKey,
+        RepoError::WrongKey(_)
+        | RepoError::NoCredential(_)
+        | RepoError::IngestOnly(_)
+        | RepoError::OtherHost { .. }
+        | RepoError::OtherDomain(_) => ErrorKind::WrongKey,
         RepoError::Crypto(CryptoError::WrongKey | CryptoError::IngestOnly | CryptoError::NotAKey(_)) => {
             ErrorKind::WrongKey
         }
@@ -214,7 +219,7 @@ fn repo_error_kind(error: &RepoError) -> ErrorKind {
         | RepoError::MissingBase(_)
         | RepoError::NoKeySlot(_)
         | RepoError::UnknownCollection { .. } => ErrorKind::Damaged,
-        RepoError::NoFreeMark(_) => ErrorKind::Busy,
+        RepoError::NoFreeMark(_) | RepoError::NoFreeIndexName(_) => ErrorKind::Busy,
         RepoError::Store(error) => store_error_kind(error.kind()),
         RepoError::StoreExists(_)
         | RepoError::Replaced { .. }
@@ -241,6 +246,16 @@ fn repo_error_hint(error: &RepoError) -> Option<String> {
     let hint = match error {
         RepoError::NoStore(_) => "check --store, or create a store there with `yester init`",
         RepoError::WrongKey(_) => "the recovery key that `yester init` printed works as a passphrase",
+        RepoError::IngestOnly(_) => {
+            "to read, to decide on snapshots or to manage keys, use a full key: passphrase, key file or recovery key"
+        }
+        RepoError::OtherHost { .. } => {
+            "leave --host out, or have a key made for that host: `yester key export --host HOST`"
+        }
+        RepoError::OtherDomain(_) => "check --store and --key-file: this key was exported from another store",
+        RepoError::NoFreeIndexName(_) => {
+            "nothing was committed; somebody who can write to the store takes names of sessions: see who can"
+        }
         RepoError::NoKeySlot(_) => "if there is a copy of the store, copy its keys/ folder back",
         RepoError::Damaged { .. } | RepoError::MissingChunk(_) | RepoError::MissingBase(_) => {
             "run `yester verify` to learn which snapshots this touches"
@@ -278,6 +293,36 @@ fn repo_error_hint(error: &RepoError) -> Option<String> {
         _ => return None,
     };
     Some(hint.to_owned())
+}
+
+impl From<KeyError> for CommandError {
+    fn from(error: KeyError) -> Self {
+        let (kind, hint) = match &error {
+            KeyError::Repo(below) => (repo_error_kind(below), repo_error_hint(below)),
+            other => (ErrorKind::Failed, key_error_hint(other).map(str::to_owned)),
+        };
+        Self::new(kind, error).hints(hint)
+    }
+}
+
+fn key_error_hint(error: &KeyError) -> Option<&'static str> {
+    match error {
+        KeyError::Plain(_) => Some("keys come with a store that was created without --no-encryption"),
+        KeyError::TooMany => Some("`yester key list` shows them; `yester key remove ID` makes room"),
+        KeyError::OpensAlready(_) => Some("nothing was changed; choose another one"),
+        KeyError::NoSlot(_) => Some("`yester key list` shows the ids"),
+        KeyError::Last(_) => Some("nothing was changed; add another key first: `yester key add`"),
+        KeyError::InUse(_) => {
+            Some("nothing was changed; open the store with another key, or give --force if that one is known")
+        }
+        KeyError::Unproven(_) => {
+            Some("the keys that were there still open the store; remove the new one, and try again")
+        }
+        KeyError::OldStays { .. } => Some(
+            "both open the store now; who may delete in the store removes the old one: `yester key remove ID`",
+        ),
+        KeyError::Repo(_) => None,
+    }
 }
 
 /// What to do where a dump that was stored is not what came.
@@ -336,6 +381,9 @@ mod tests {
             (RepoError::NoStore("/x".into()), 10),
             (RepoError::WrongKey("/x".into()), 12),
             (RepoError::NoCredential("/x".into()), 12),
+            (RepoError::IngestOnly("db1".into()), 12),
+            (RepoError::OtherHost { own: "db1".into(), asked: "db2".into() }, 12),
+            (RepoError::OtherDomain("/x".into()), 12),
             (RepoError::Damaged { object: "pack 1".into(), source: None }, 13),
             (RepoError::NoSnapshot("x".into()), 1),
             (RepoError::OnlySuspicious { name: "latest:x".into(), newest: "y".into() }, 1),

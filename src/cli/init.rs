@@ -129,12 +129,11 @@ fn new_credentials(key_file: Option<&Path>) -> Result<Vec<Credential>, CommandEr
         _ => credentials.push(Credential::Passphrase(source.passphrase("passphrase")?)),
     }
     if let Some(path) = key_file {
-        let key = if path.exists() {
+        credentials.push(if path.exists() {
             credentials::read_key_file(path)?
         } else {
-            credentials::create_key_file(path)?
-        };
-        credentials.push(Credential::FileKey(key));
+            Credential::FileKey(credentials::create_key_file(path)?)
+        });
     }
     Ok(credentials)
 }
@@ -150,18 +149,15 @@ fn no_secret() -> CommandError {
 fn new_passphrase(has_key_file: bool) -> Result<Option<Credential>, CommandError> {
     let question =
         if has_key_file { "new passphrase (empty for none besides the key file)" } else { "new passphrase" };
-    let first = credentials::prompt(question)?;
-    if first.is_empty() && has_key_file {
+    let passphrase = credentials::prompt_twice(question)?;
+    if passphrase.is_empty() && has_key_file {
         return Ok(None);
     }
-    if first.is_empty() {
+    if passphrase.is_empty() {
         return Err(CommandError::usage("the passphrase is empty")
             .hint("give one, or --no-encryption for a store that everyone may read"));
     }
-    if *first != *credentials::prompt("the same again")? {
-        return Err(CommandError::message(ErrorKind::Failed, "the two passphrases are not the same"));
-    }
-    Ok(Some(Credential::Passphrase(first)))
+    Ok(Some(Credential::Passphrase(passphrase)))
 }
 
 fn parse_chunk_size(text: &str) -> Result<u32, String> {

@@ -10,6 +10,7 @@ use super::output::{self, Align, Table, json_bytes};
 use super::select::SnapshotFilter;
 use crate::format::snapshot::{Completeness, Dump, DumpCheck, Manifest, Marks};
 use crate::path::escape;
+use crate::repo::Repository;
 use crate::repo::snapshots::Snapshot;
 
 /// List the snapshots, oldest first
@@ -28,7 +29,14 @@ pub(super) struct SnapshotsArgs {
 
 /// Lists the snapshots.
 pub(super) fn run(context: &Context, args: &SnapshotsArgs) -> Result<(), CommandError> {
-    let repo = context.open()?;
+    let repo = context.open_as_writer(None)?;
+    if args.forgotten {
+        // Marks are among what an ingest-only key cannot read.
+        repo.require_full()?;
+    }
+    if repo.is_ingest_only() {
+        tell_of_others(context, &repo)?;
+    }
     let mut snapshots = if args.forgotten { repo.forgotten_snapshots()? } else { repo.snapshots()? };
     let all = snapshots.len();
     snapshots.retain(|snapshot| args.filter.matches(&snapshot.manifest));
@@ -38,6 +46,7 @@ pub(super) fn run(context: &Context, args: &SnapshotsArgs) -> Result<(), Command
     }
     if snapshots.is_empty() {
         context.tell(&match (all, args.forgotten) {
+            (0, false) if repo.is_ingest_only() => "this host made no snapshots that it knows of".to_owned(),
             (0, false) => "there are no snapshots yet; `yester ingest` makes them".to_owned(),
             (0, true) => "there is no forgotten snapshot that can be brought back".to_owned(),
             (all, false) => {
@@ -57,6 +66,18 @@ fn listed_document(snapshot: &Snapshot) -> Map<String, Value> {
         document.insert("forgotten".to_owned(), since.to_string().into());
     }
     document
+}
+
+/// Says what an ingest-only key does not see.
+fn tell_of_others(context: &Context, repo: &Repository) -> Result<(), CommandError> {
+    let others = repo.snapshots_of_others()?;
+    if others > 0 {
+        context.tell(&format!(
+            "the store holds {} that this ingest-only key cannot read: of other hosts, or older than this host's cache",
+            human::counted(others as u64, "more snapshot")
+        ));
+    }
+    Ok(())
 }
 
 /// Returns what a snapshot is, as programs see it.

@@ -2,7 +2,9 @@
 //!
 //! Knows nothing of objects or their layout; `format` says what is sealed and with which associated data.
 
+mod armor;
 pub mod hash;
+pub mod ingest_key;
 pub mod seal;
 pub mod secrets;
 pub mod slot;

@@ -132,6 +132,17 @@ enum Held {
     IngestOnly { writer: Writer, secret: Zeroizing<[u8; 32]> },
 }
 
+/// What an ingest-only key is made of, as its text form holds it.
+pub(super) struct IngestParts {
+    pub(super) domain: DomainId,
+    pub(super) sealing_key: [u8; 32],
+    pub(super) verifying_key: [u8; 32],
+    pub(super) id_key: Zeroizing<[u8; 32]>,
+    pub(super) chunker_seed: u64,
+    pub(super) writer: Writer,
+    pub(super) secret: Zeroizing<[u8; 32]>,
+}
+
 /// An object key sealed for the domain: what stands in an object's header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedKey {
@@ -185,6 +196,42 @@ impl DomainKeys {
             sealing_key: keys.sealing_key.clone(),
             verifying_key: keys.verifying_key,
             held: Held::IngestOnly { writer: writer.clone(), secret },
+        })))
+    }
+
+    /// Returns the one writer that ingest-only keys can write as; nothing for full keys.
+    #[must_use]
+    pub fn ingest_writer(&self) -> Option<&Writer> {
+        match &self.0.held {
+            Held::Full { .. } => None,
+            Held::IngestOnly { writer, .. } => Some(writer),
+        }
+    }
+
+    /// Returns what an ingest-only key is made of; nothing for full keys.
+    pub(super) fn ingest_parts(&self) -> Option<IngestParts> {
+        let Held::IngestOnly { writer, secret } = &self.0.held else { return None };
+        Some(IngestParts {
+            domain: self.0.domain,
+            sealing_key: self.0.sealing_key.to_bytes().into(),
+            verifying_key: self.0.verifying_key,
+            id_key: Zeroizing::new(*self.0.ids.expose()),
+            chunker_seed: self.0.chunker_seed,
+            writer: writer.clone(),
+            secret: secret.clone(),
+        })
+    }
+
+    /// Puts ingest-only keys together again.
+    pub(super) fn from_ingest_parts(parts: IngestParts) -> Result<Self, CryptoError> {
+        let sealing_key = PublicKey::from_bytes(&parts.sealing_key).map_err(library)?;
+        Ok(Self(Arc::new(Keys {
+            domain: parts.domain,
+            ids: IdKeys::new(&parts.id_key),
+            chunker_seed: parts.chunker_seed,
+            sealing_key,
+            verifying_key: parts.verifying_key,
+            held: Held::IngestOnly { writer: parts.writer, secret: parts.secret },
         })))
     }
 
@@ -298,7 +345,8 @@ impl DomainKeys {
             .map_err(|_| CryptoError::Open)
     }
 
-    fn root(&self) -> Result<&RootSecret, CryptoError> {
+    /// Returns the root secret, which full keys alone hold.
+    pub(crate) fn root(&self) -> Result<&RootSecret, CryptoError> {
         match &self.0.held {
             Held::Full { root, .. } => Ok(root),
             Held::IngestOnly { .. } => Err(CryptoError::IngestOnly),

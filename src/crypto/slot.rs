@@ -10,16 +10,13 @@ use std::ops::RangeInclusive;
 use argon2::{Algorithm, Argon2, Params, Version};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use data_encoding::{BASE32_NOPAD, DecodeKind};
 use zeroize::Zeroizing;
 
-use super::secrets::RootSecret;
-use super::{CryptoError, derive, random_bytes};
+use super::secrets::{DomainKeys, RootSecret};
+use super::{CryptoError, armor, derive, random_bytes};
 use crate::id::DomainId;
 
 const FILE_KEY_PREFIX: &str = "YESTERKEY1";
-const CHECKSUM_BYTES: usize = 4;
-const GROUP_CHARACTERS: usize = 5;
 
 /// 32 random bytes in a file or on paper that open a key slot.
 ///
@@ -41,48 +38,29 @@ impl FileKey {
     /// # Errors
     /// [`CryptoError::NotAKey`] says whether the text is of another kind, cut, or mistyped.
     pub fn parse(text: &str) -> Result<Self, CryptoError> {
-        let text = normalize(text);
+        let text = armor::normalize(text);
         let digits = text.strip_prefix(FILE_KEY_PREFIX).ok_or_else(|| {
             CryptoError::NotAKey(format!("a key file or recovery key begins with {FILE_KEY_PREFIX}"))
         })?;
-        let expected = BASE32_NOPAD.encode_len(32 + CHECKSUM_BYTES);
-        if digits.chars().count() != expected {
-            let found = digits.chars().count();
+        let (found, expected) = (digits.chars().count(), armor::digits_of(32));
+        if found != expected {
             return Err(CryptoError::NotAKey(format!("{found} characters where {expected} belong")));
         }
-        let bytes = BASE32_NOPAD.decode(digits.as_bytes()).map_err(|error| match error.kind {
-            // The bits of it that carry nothing must be zero.
-            DecodeKind::Trailing => CryptoError::NotAKey("its last character was mistyped".into()),
-            _ => CryptoError::NotAKey("it holds a character other than A to Z and 2 to 7".into()),
-        })?;
-        let bytes = Zeroizing::new(bytes);
-        match bytes.split_first_chunk::<32>() {
-            Some((key, sum)) if *sum == checksum(key) => Ok(Self(Zeroizing::new(*key))),
-            _ => Err(CryptoError::NotAKey("its checksum is wrong, so a character was mistyped".into())),
-        }
+        let bytes = armor::decode(digits)?;
+        let key = bytes.as_slice().try_into().map_err(|_| CryptoError::NotAKey("it is cut short".into()))?;
+        Ok(Self(Zeroizing::new(key)))
     }
 
     /// Tells whether a text claims to be such a key (so that a prompt for a passphrase takes a recovery key too).
     #[must_use]
     pub fn looks_like(text: &str) -> bool {
-        normalize(text).starts_with(FILE_KEY_PREFIX)
+        armor::normalize(text).starts_with(FILE_KEY_PREFIX)
     }
 
     /// Returns the text form, in groups that people can type.
     #[must_use]
     pub fn to_text(&self) -> Zeroizing<String> {
-        let bytes = Zeroizing::new([&self.0[..], &checksum(&self.0)].concat());
-        let digits = Zeroizing::new(BASE32_NOPAD.encode(&bytes));
-        // Reserved at once, so that growing leaves no copy of the key behind.
-        let mut text = Zeroizing::new(String::with_capacity(FILE_KEY_PREFIX.len() + 2 * digits.len()));
-        text.push_str(FILE_KEY_PREFIX);
-        for (position, digit) in digits.chars().enumerate() {
-            if position % GROUP_CHARACTERS == 0 {
-                text.push('-');
-            }
-            text.push(digit);
-        }
-        text
+        armor::encode(FILE_KEY_PREFIX, &self.0[..])
     }
 }
 
@@ -92,12 +70,15 @@ impl fmt::Debug for FileKey {
     }
 }
 
-/// What opens a slot.
+/// What opens a store.
+#[derive(Clone)]
 pub enum Credential {
     /// A passphrase, never empty.
     Passphrase(Zeroizing<String>),
     /// The key of a key file, or a recovery key.
     FileKey(FileKey),
+    /// An ingest-only key: it opens no slot, and is all that its host has.
+    IngestOnly(DomainKeys),
 }
 
 impl fmt::Debug for Credential {
@@ -105,6 +86,7 @@ impl fmt::Debug for Credential {
         f.write_str(match self {
             Self::Passphrase(_) => "Passphrase(..)",
             Self::FileKey(_) => "FileKey(..)",
+            Self::IngestOnly(_) => "IngestOnly(..)",
         })
     }
 }
@@ -227,6 +209,7 @@ impl WrappedRoot {
             }
             Credential::Passphrase(_) => SlotKdf::Argon2id { params, salt },
             Credential::FileKey(_) => SlotKdf::FileKey { salt },
+            Credential::IngestOnly(_) => return Err(CryptoError::IngestOnly),
         };
         Self::wrap_with(root, domain, credential, kdf)
     }
@@ -294,19 +277,6 @@ fn wrapping_key(kek: &[u8; 32]) -> Result<LessSafeKey, CryptoError> {
 /// A wrapping key seals one value only, since its salt is fresh; so one nonce is enough.
 fn zero_nonce() -> Nonce {
     Nonce::assume_unique_for_key([0; NONCE_LEN])
-}
-
-fn checksum(key: &[u8; 32]) -> [u8; CHECKSUM_BYTES] {
-    let [a, b, c, d, ..] = *blake3::hash(key).as_bytes();
-    [a, b, c, d]
-}
-
-/// Drops what people may type otherwise. Reserved at once, so that growing leaves no copy of the key behind.
-fn normalize(text: &str) -> Zeroizing<String> {
-    let mut normal = Zeroizing::new(String::with_capacity(text.len()));
-    let kept = text.chars().filter(|character| !character.is_whitespace() && *character != '-');
-    normal.extend(kept.map(|character| character.to_ascii_uppercase()));
-    normal
 }
 
 #[cfg(test)]
@@ -498,7 +468,7 @@ mod tests {
             let key = FileKey(Zeroizing::new(bytes));
             let text = key.to_text();
             prop_assert_eq!(&FileKey::parse(&text).unwrap().0, &key.0);
-            let mut typed = normalize(&text).to_string();
+            let mut typed = armor::normalize(&text).to_string();
             let at = FILE_KEY_PREFIX.len() + position;
             let same = typed[at..=at] == digit;
             typed.replace_range(at..=at, &digit);

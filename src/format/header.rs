@@ -205,7 +205,7 @@ pub fn object_key(kind: ObjectKind, keys: &DomainKeys, bytes: &[u8]) -> Result<S
     Header::decode(bytes)?.0.open(kind, keys)
 }
 
-/// Seals a small object as one: header, then body under [`Part::Body`].
+/// Seals a small object as one: header, then body under [`Part::Body`]. Returns its key as well.
 ///
 /// The associated data of the body is the header hash ‖ the store key of the object.
 ///
@@ -217,14 +217,14 @@ pub fn seal_object(
     writer: &Writer,
     store_key: &str,
     body: &[u8],
-) -> Result<Vec<u8>, FormatError> {
+) -> Result<(Vec<u8>, SealKey), FormatError> {
     let (mut object, hash, key) = Header::create(kind, keys, writer)?;
     let mut sealed = Vec::with_capacity(body.len() + TAG_BYTES);
     sealed.extend_from_slice(body);
     key.seal(Part::Body, 0, &body_aad(hash, store_key), &mut sealed)
         .map_err(|source| crypto(kind.name(), source))?;
     object.append(&mut sealed);
-    Ok(object)
+    Ok((object, key))
 }
 
 /// Opens what [`seal_object`] made, and says who made it.
@@ -322,7 +322,9 @@ mod tests {
     }
 
     fn sealed() -> Vec<u8> {
-        seal_object(ObjectKind::Mark, &keys(), &writer(WriterClass::Full, "db1"), STORE_KEY, b"body").unwrap()
+        seal_object(ObjectKind::Mark, &keys(), &writer(WriterClass::Full, "db1"), STORE_KEY, b"body")
+            .unwrap()
+            .0
     }
 
     /// Sealed once by the first version of this code; the store keeps such objects for ever.
@@ -391,7 +393,7 @@ mod tests {
         let own = writer(WriterClass::IngestOnly, "db1");
         let object = {
             let keys = keys().ingest_only(&own).unwrap();
-            seal_object(ObjectKind::Mark, &keys, &own, STORE_KEY, b"body").unwrap()
+            seal_object(ObjectKind::Mark, &keys, &own, STORE_KEY, b"body").unwrap().0
         };
         assert_eq!(open_object(ObjectKind::Mark, &keys(), STORE_KEY, &object).unwrap().0, own);
         let (header, _, length) = Header::decode(&object).unwrap();

@@ -11,7 +11,7 @@ use super::rows::{
     chunk_prefix, class_column, decode_chunks, decode_features, encode_chunks, encoding_columns,
     feature_prefixes, first_frame_key, for_each_row, frame_prefix, kind_column, last_frame_key,
 };
-use super::{Index, IndexError, PackRow, wrapped_key};
+use super::{Index, IndexError, PackRow};
 use crate::crypto::hash::IdKeys;
 use crate::format::frame::{Features, FrameChunk};
 use crate::format::header::ObjectKind;
@@ -104,7 +104,7 @@ impl Index {
                 &pack.writer.host,
                 pack.header_hash.0,
                 pack.header_bytes,
-                wrapped_key::wrap(&self.cache_key, pack.id.as_bytes(), &pack.key)?,
+                self.pack_keys.wrap(&pack.id, &pack.key)?,
                 chunks,
             ))?;
         Ok(PackRow(transaction.last_insert_rowid()))

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rusqlite::ErrorCode;
 
+use crate::crypto::CryptoError;
 use crate::id::PackId;
 
 /// Why the index cannot be used.
@@ -41,6 +42,9 @@ pub enum IndexError {
         /// What does not fit.
         why: &'static str,
     },
+    /// There is no key to wrap the keys of packs with.
+    #[error("cannot make a key for the index")]
+    Key(#[from] CryptoError),
 }
 
 impl IndexError {
@@ -50,7 +54,7 @@ impl IndexError {
         match self {
             Self::Database { source, .. } => is_damage(source),
             Self::Replaced { .. } => true,
-            Self::Folder { .. } | Self::Unfit { .. } => false,
+            Self::Folder { .. } | Self::Unfit { .. } | Self::Key(_) => false,
         }
     }
 

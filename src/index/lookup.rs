@@ -147,7 +147,7 @@ impl Index {
             let sql = format!("SELECT {PACK_COLUMNS} FROM packs WHERE pack_id = ?1 ORDER BY id LIMIT 1");
             connection
                 .prepare_cached(&sql)?
-                .query_row([id.as_bytes()], |row| read_pack(row, &self.cache_key))
+                .query_row([id.as_bytes()], |row| read_pack(row, &self.pack_keys))
                 .optional()
         })
     }
@@ -168,7 +168,7 @@ impl Index {
             let page: Vec<(PackRow, PackRecord)> = self.pool.read(|connection| {
                 connection
                     .prepare_cached(&sql)?
-                    .query_map([&after], |row| read_pack(row, &self.cache_key))?
+                    .query_map([&after], |row| read_pack(row, &self.pack_keys))?
                     .collect()
             })?;
             let Some((_, last)) = page.last() else { return Ok(()) };
@@ -183,7 +183,7 @@ impl Index {
         let sql = format!("SELECT {PACK_COLUMNS} FROM packs WHERE id = ?1");
         connection
             .prepare_cached(&sql)?
-            .query_row([row.0], |row| read_pack(row, &self.cache_key).map(|(_, pack)| pack))
+            .query_row([row.0], |row| read_pack(row, &self.pack_keys).map(|(_, pack)| pack))
             .optional()
     }
 }

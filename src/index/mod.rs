@@ -107,8 +107,8 @@ pub struct PackRecord {
     pub header_hash: HeaderHash,
     /// The length of its header: where frame 0 begins.
     pub header_bytes: u32,
-    /// Its key.
-    pub key: SealKey,
+    /// Its key; nothing where this host holds an ingest-only key and another process wrote the pack.
+    pub key: Option<SealKey>,
 }
 
 /// What change detection remembers of a regular file of a source.
@@ -135,6 +135,7 @@ pub struct Index {
     filter: filter::Filter,
     ids: IdKeys,
     cache_key: SealKey,
+    pack_keys: wrapped_key::PackKeys,
     rebuilt: bool,
 }
 
@@ -145,13 +146,15 @@ impl Index {
     /// deleted and made anew; [`Index::was_rebuilt`] tells. The folder is created where it is missing.
     ///
     /// # Errors
-    /// Fails if the file cannot be created or used: permissions, a full disk, a lock held for a minute.
+    /// Fails if the file cannot be created or used: permissions, a full disk, a lock held for a minute; or if the system
+    /// has no randomness to give.
     pub fn open(path: &Path, store: StoreId, keys: &DomainKeys) -> Result<Self, IndexError> {
         let cache_key = keys.cache_key();
         let identity = schema::Identity::new(store, keys.domain(), &cache_key);
         let (pool, rebuilt) = pool::Pool::open(path, identity)?;
         let filter = filter::Filter::new(filter::MISSES_BEFORE_BUILDING);
-        Ok(Self { pool, filter, ids: keys.ids().clone(), cache_key, rebuilt })
+        let pack_keys = wrapped_key::PackKeys::new(keys)?;
+        Ok(Self { pool, filter, ids: keys.ids().clone(), cache_key, pack_keys, rebuilt })
     }
 
     /// Tells whether [`Index::open`] found a file that it could not use and made it anew, so that the index is

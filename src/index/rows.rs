@@ -4,9 +4,9 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Row, Rows};
 
 use super::error::bad_row;
-use super::{FrameRef, PackRecord, PackRow, wrapped_key};
+use super::wrapped_key::PackKeys;
+use super::{FrameRef, PackRecord, PackRow};
 use crate::crypto::hash::ChunkKind;
-use crate::crypto::seal::SealKey;
 use crate::crypto::secrets::{Writer, WriterClass};
 use crate::format::frame::{DeltaBase, Encoding, Features, FrameChunk, FrameEntry};
 use crate::format::header::{HeaderHash, ObjectKind};
@@ -167,7 +167,7 @@ pub(super) fn class_column(class: WriterClass) -> u8 {
 }
 
 /// Reads a row of [`PACK_COLUMNS`].
-pub(super) fn read_pack(row: &Row<'_>, cache_key: &SealKey) -> rusqlite::Result<(PackRow, PackRecord)> {
+pub(super) fn read_pack(row: &Row<'_>, keys: &PackKeys) -> rusqlite::Result<(PackRow, PackRecord)> {
     let id = PackId::from_bytes(row.get(1)?);
     let kind = match row.get(2)? {
         1_u8 => ObjectKind::DataPack,
@@ -186,7 +186,7 @@ pub(super) fn read_pack(row: &Row<'_>, cache_key: &SealKey) -> rusqlite::Result<
         writer: Writer { class, host: row.get(6)?, id: WriterId::from_bytes(row.get(5)?) },
         header_hash: HeaderHash(row.get(7)?),
         header_bytes: row.get(8)?,
-        key: wrapped_key::unwrap(cache_key, id.as_bytes(), row.get_ref(9)?.as_blob()?)?,
+        key: keys.unwrap(&id, row.get_ref(9)?.as_blob()?)?,
     };
     Ok((PackRow(row.get(0)?), record))
 }

@@ -124,7 +124,7 @@ fn what_was_applied_is_found() {
     assert!(beside(99).is_empty());
 
     let (row, found) = index.pack_by_id(&object.packs[0].id).unwrap().unwrap();
-    assert_eq!(found.key.expose(), object.packs[0].key.expose());
+    assert_eq!(found.key.unwrap().expose(), object.packs[0].key.expose());
     assert_eq!(found.writer, object.packs[0].writer);
     assert_eq!(found.header_hash, object.packs[0].header_hash);
     let frames = index.frames_of(row).unwrap();

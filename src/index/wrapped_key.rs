@@ -8,13 +8,55 @@
 //! The wrapping key is BLAKE3, keyed with the domain's cache key, of salt and name: the id of a pack, the store key of
 //! another object. So no key and nonce ever
 //! seal two values, though the nonce of a body is fixed.
+//!
+//! A host with an ingest-only key reads nothing back, and whoever steals it shall not either: it wraps the keys of its
+//! packs with a key that ends with the process.
 
 use rusqlite::Error::ToSqlConversionFailure;
 
 use super::error::bad_row;
+use crate::crypto::CryptoError;
 use crate::crypto::seal::{Part, SealKey};
+use crate::crypto::secrets::DomainKeys;
+use crate::id::PackId;
 
 const SALT_BYTES: usize = 16;
+
+/// How long the keys of packs can be unwrapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lasting {
+    /// As long as the index.
+    WithIndex,
+    /// As long as this process, in which what a session wrote is looked at once more.
+    WithProcess,
+}
+
+/// What wraps the keys of packs.
+pub(super) struct PackKeys {
+    wrapping: SealKey,
+    lasting: Lasting,
+}
+
+impl PackKeys {
+    pub(super) fn new(keys: &DomainKeys) -> Result<Self, CryptoError> {
+        Ok(match keys.ingest_writer() {
+            None => Self { wrapping: keys.cache_key(), lasting: Lasting::WithIndex },
+            Some(_) => Self { wrapping: SealKey::random()?, lasting: Lasting::WithProcess },
+        })
+    }
+
+    pub(super) fn wrap(&self, pack: &PackId, key: &SealKey) -> rusqlite::Result<Vec<u8>> {
+        wrap(&self.wrapping, pack.as_bytes(), key)
+    }
+
+    /// Undoes [`Self::wrap`]; nothing for what another process of an ingest-only host wrapped.
+    pub(super) fn unwrap(&self, pack: &PackId, wrapped: &[u8]) -> rusqlite::Result<Option<SealKey>> {
+        match (unwrap(&self.wrapping, pack.as_bytes(), wrapped), self.lasting) {
+            (Err(_), Lasting::WithProcess) => Ok(None),
+            (unwrapped, _) => unwrapped.map(Some),
+        }
+    }
+}
 
 /// Wraps the key of the object with this name.
 pub(super) fn wrap(cache_key: &SealKey, name: &[u8], key: &SealKey) -> rusqlite::Result<Vec<u8>> {

@@ -21,6 +21,22 @@ pub enum RepoError {
     /// The store is encrypted and nothing to open it with was given.
     #[error("the store at {0} is encrypted, and no passphrase or key was given")]
     NoCredential(String),
+    /// This host holds an ingest-only key, which is not for this.
+    #[error(
+        "this is an ingest-only key of host {0}: it makes backups and lists its own, and reads nothing back"
+    )]
+    IngestOnly(String),
+    /// The ingest-only key of one host is to write as another one.
+    #[error("this is an ingest-only key of host {own}: it cannot make backups of host {asked}")]
+    OtherHost {
+        /// The host of the key.
+        own: String,
+        /// The host that was asked for.
+        asked: String,
+    },
+    /// The ingest-only key belongs to the stores of another domain.
+    #[error("this ingest-only key is not one of the store at {0}")]
+    OtherDomain(String),
     /// No key slot is left whole, so that nothing can open the store.
     #[error("no key slot of the store at {0} can be read")]
     NoKeySlot(String),
@@ -109,6 +125,9 @@ pub enum RepoError {
         /// The name of the newest of them.
         newest: String,
     },
+    /// Others took every name that was tried for an index object.
+    #[error("cannot put the index objects of session {0}: others took every name that was tried")]
+    NoFreeIndexName(String),
     /// Others took every number that was tried for a mark.
     #[error("cannot mark snapshot {0}: others took every number that was tried")]
     NoFreeMark(String),

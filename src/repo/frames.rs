@@ -254,7 +254,10 @@ impl FrameReader {
 
 /// Opens the seal of a frame's stored bytes.
 fn open<'a>(record: &FrameRecord, stored: &'a mut [u8]) -> Result<&'a [u8], RepoError> {
-    frame::open(&record.pack.key, &record.pack.header_hash, record.number, record.entry.encoding, stored)
+    let Some(key) = &record.pack.key else {
+        return Err(RepoError::IngestOnly(record.pack.writer.host.clone()));
+    };
+    frame::open(key, &record.pack.header_hash, record.number, record.entry.encoding, stored)
         .map_err(|error| damaged_pack(&ObjectKey::pack(&record.pack.id), error))
 }
 

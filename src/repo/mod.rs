@@ -12,11 +12,14 @@ mod error;
 pub mod frames;
 #[cfg(test)]
 mod frozen;
+#[cfg(test)]
+mod ingest_only;
+pub mod keys;
 mod local;
 pub mod open;
 pub mod read;
 pub mod readers;
-mod refresh;
+pub(crate) mod refresh;
 pub mod session;
 pub(crate) mod slots;
 pub mod snapshots;
@@ -33,6 +36,7 @@ use crate::chunker::ChunkerSetup;
 use crate::crypto::secrets::{DomainKeys, Writer};
 use crate::format::FormatError;
 use crate::format::config::Config;
+use crate::id::SlotId;
 use crate::index::Index;
 use crate::store::ObjectStore;
 use crate::store::key::ObjectKey;
@@ -42,6 +46,8 @@ pub struct Repository {
     store: Arc<dyn ObjectStore>,
     config: Config,
     keys: DomainKeys,
+    /// The key slot that was opened.
+    slot: Option<SlotId>,
     writer: Writer,
     chunker: Arc<ChunkerSetup>,
     index: Arc<Index>,
@@ -67,6 +73,33 @@ impl Repository {
     #[must_use]
     pub fn keys(&self) -> &DomainKeys {
         &self.keys
+    }
+
+    /// Tells whether this host holds an ingest-only key.
+    #[must_use]
+    pub fn is_ingest_only(&self) -> bool {
+        self.keys.ingest_writer().is_some()
+    }
+
+    /// Refuses what takes full keys: reading, and deciding on snapshots.
+    ///
+    /// # Errors
+    /// [`RepoError::IngestOnly`] without them.
+    pub fn require_full(&self) -> Result<(), RepoError> {
+        self.keys.ingest_writer().map_or(Ok(()), |writer| Err(RepoError::IngestOnly(writer.host.clone())))
+    }
+
+    /// Refuses to make backups of a host that the key cannot speak for.
+    ///
+    /// # Errors
+    /// [`RepoError::OtherHost`] if it is an ingest-only key of another host.
+    pub fn require_host(&self, asked: &str) -> Result<(), RepoError> {
+        match self.keys.ingest_writer() {
+            Some(writer) if writer.host != asked => {
+                Err(RepoError::OtherHost { own: writer.host.clone(), asked: asked.to_owned() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Returns how files of this store are cut into chunks.

@@ -11,12 +11,13 @@ use super::frames::FrameReader;
 use super::readers::Readers;
 use super::{RepoError, Repository, get_small, local, slots};
 use crate::chunker::{ChunkerParams, ChunkerSetup};
+use crate::crypto::CryptoError;
 use crate::crypto::secrets::{DomainKeys, RootSecret, Writer, WriterClass};
 use crate::crypto::slot::{Argon2Params, Credential, FileKey, WrappedRoot};
 use crate::format::FormatError;
 use crate::format::config::{CONFIG_MAX_BYTES, Config, Encryption, FORMAT_VERSION};
 use crate::format::keys::SlotKind;
-use crate::id::{DomainId, StoreId};
+use crate::id::{DomainId, SlotId, StoreId};
 use crate::index::Index;
 use crate::store::key::{ObjectKey, Prefix};
 use crate::store::{Creation, ObjectStore, Payload, probe};
@@ -35,7 +36,7 @@ pub struct LocalFolders {
 pub struct OpenOptions {
     /// Local folders.
     pub folders: LocalFolders,
-    /// Name of this host as a writer.
+    /// Name of this host as a writer, unless an ingest-only key says it.
     pub host: String,
     /// Bound of the cache of decoded frames.
     pub cache_bytes: u64,
@@ -72,6 +73,7 @@ impl Repository {
                 let kind = match credential {
                     Credential::Passphrase(_) => SlotKind::Passphrase,
                     Credential::FileKey(_) => SlotKind::KeyFile,
+                    Credential::IngestOnly(_) => return Err(CryptoError::IngestOnly.into()),
                 };
                 slots::create(
                     store,
@@ -129,26 +131,28 @@ impl Repository {
         let bytes = get_small(store.as_ref(), &ObjectKey::config(number), length, CONFIG_MAX_BYTES)?;
         let claimed =
             Config::decode_unverified(&bytes).map_err(|error| config_error(&location, number, error))?;
-        let root = match claimed.encryption {
-            Encryption::None => RootSecret::public(),
+        let (keys, slot) = match claimed.encryption {
+            Encryption::None => (DomainKeys::full(&RootSecret::public(), claimed.domain)?, None),
             Encryption::Sealed => {
                 let credential = credential()?.ok_or_else(|| RepoError::NoCredential(location.clone()))?;
-                slots::unlock(store.as_ref(), claimed.domain, &credential)?
+                keys_of(store.as_ref(), claimed.domain, &credential)?
             }
         };
-        let keys = DomainKeys::full(&root, claimed.domain)?;
         let config = Config::open(&keys, &bytes).map_err(|error| config_error(&location, number, error))?;
         config.require_readable().map_err(|error| config_error(&location, number, error))?;
         local::check_pin(&options.folders.state, &location, &config)?;
-        let writer = Writer {
-            class: WriterClass::Full,
-            host: options.host.clone(),
-            id: local::writer_id(&options.folders.state)?,
+        let writer = match keys.ingest_writer() {
+            Some(writer) => writer.clone(),
+            None => Writer {
+                class: WriterClass::Full,
+                host: options.host.clone(),
+                id: local::writer_id(&options.folders.state)?,
+            },
         };
         let chunker = ChunkerSetup::new(config.chunker, keys.chunker_seed()).map_err(|error| {
             config_error(&location, number, FormatError::malformed("the config", error.to_string()))
         })?;
-        let cache = options.folders.cache.join(config.store.to_string());
+        let cache = options.folders.cache.join(cache_name(&config, &keys));
         let spool = cache.join("spool");
         local::make_folder(&spool)?;
         let index = Arc::new(Index::open(&cache.join("index.sqlite"), config.store, &keys)?);
@@ -169,7 +173,33 @@ impl Repository {
         });
         let readers = Readers::new(options.folders.state.join("readers").join(config.store.to_string()));
         let chunker = Arc::new(chunker);
-        Ok(Self { store, config, keys, writer, chunker, index, frames, readers, spool })
+        Ok(Self { store, config, keys, slot, writer, chunker, index, frames, readers, spool })
+    }
+}
+
+/// Returns the keys that a credential gives, and the slot that it opens.
+fn keys_of(
+    store: &dyn ObjectStore,
+    domain: DomainId,
+    credential: &Credential,
+) -> Result<(DomainKeys, Option<SlotId>), RepoError> {
+    if let Credential::IngestOnly(keys) = credential {
+        return if keys.domain() == domain {
+            Ok((keys.clone(), None))
+        } else {
+            Err(RepoError::OtherDomain(store.location()))
+        };
+    }
+    let (slot, root) = slots::unlock(store, domain, credential)?;
+    Ok((DomainKeys::full(&root, domain)?, Some(slot)))
+}
+
+/// Returns the name of the folder for what this host knows of a store. What an ingest-only key wrote is known there
+/// alone, so that a full key that is used on the same host, as for a restore, has a folder of its own.
+fn cache_name(config: &Config, keys: &DomainKeys) -> String {
+    match keys.ingest_writer() {
+        None => config.store.to_string(),
+        Some(writer) => format!("{}-{}", config.store, writer.id),
     }
 }
 

@@ -16,37 +16,45 @@ use crate::store::{ObjectStore, Payload};
 /// Each key slot is stored this often, so that one damaged object locks nobody out.
 pub(crate) const SLOT_COPIES: u8 = 2;
 
-/// Writes all copies of a new slot.
+/// The copies of one slot.
+pub(super) type ListedCopies = Vec<(ObjectKey, Option<u64>)>;
+
+/// Writes all copies of a new slot. One alone opens the store as well, should this end in between.
 pub(super) fn create(
     store: &dyn ObjectStore,
     domain: DomainId,
     kind: SlotKind,
     root: WrappedRoot,
-) -> Result<(), RepoError> {
+) -> Result<SlotId, RepoError> {
     let slot = KeySlot { id: SlotId::random()?, domain, kind, created: Timestamp::now(), root };
     let bytes = slot.encode();
     for copy in 0..SLOT_COPIES {
         store.create(&ObjectKey::key_slot(slot.id, copy), Payload::Bytes(&bytes))?;
     }
-    Ok(())
+    Ok(slot.id)
 }
 
-/// Opens the root secret with the first key slot that fits. A copy that is damaged or cannot be read is passed
-/// over for the other one.
-pub(super) fn unlock(
-    store: &dyn ObjectStore,
-    domain: DomainId,
-    credential: &Credential,
-) -> Result<RootSecret, RepoError> {
-    let mut copies: BTreeMap<SlotId, Vec<(ObjectKey, Option<u64>)>> = BTreeMap::new();
+/// Lists the copies of all key slots: their keys, and their lengths where the store tells them.
+pub(super) fn list(store: &dyn ObjectStore) -> Result<BTreeMap<SlotId, ListedCopies>, RepoError> {
+    let mut copies: BTreeMap<SlotId, ListedCopies> = BTreeMap::new();
     store.list(Prefix::Keys, &mut |object| {
         if let Some((id, _)) = object.key.as_key_slot() {
             copies.entry(id).or_default().push((object.key, object.bytes));
         }
     })?;
+    Ok(copies)
+}
+
+/// Opens the root secret with the first key slot that fits, and says which one it was. A copy that is damaged or cannot be read is passed
+/// over for the other one.
+pub(super) fn unlock(
+    store: &dyn ObjectStore,
+    domain: DomainId,
+    credential: &Credential,
+) -> Result<(SlotId, RootSecret), RepoError> {
     let mut whole = 0;
     let mut unread = None;
-    for copies in copies.into_values().take(SLOTS_MAX) {
+    for (id, copies) in list(store)?.into_iter().take(SLOTS_MAX) {
         let mut tried: Vec<KeySlot> = Vec::new();
         for (key, length) in copies {
             let slot = match read(store, &key, length) {
@@ -64,7 +72,7 @@ pub(super) fn unlock(
             }
             if fits(&slot.root.kdf, credential) {
                 match slot.root.unwrap_root(domain, credential) {
-                    Ok(root) => return Ok(root),
+                    Ok(root) => return Ok((id, root)),
                     Err(CryptoError::WrongKey) => whole += 1,
                     Err(CryptoError::Open | CryptoError::Parameters(_)) => {
                         tracing::warn!("{key} is damaged and was passed over");
@@ -86,7 +94,11 @@ pub(super) fn unlock(
     })
 }
 
-fn read(store: &dyn ObjectStore, key: &ObjectKey, length: Option<u64>) -> Result<KeySlot, RepoError> {
+pub(super) fn read(
+    store: &dyn ObjectStore,
+    key: &ObjectKey,
+    length: Option<u64>,
+) -> Result<KeySlot, RepoError> {
     KeySlot::decode(&get_small(store, key, length, SLOT_MAX_BYTES)?)
         .map_err(|error| RepoError::Damaged { object: key.to_string(), source: Some(error) })
 }

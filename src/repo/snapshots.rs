@@ -129,6 +129,8 @@ impl Repository {
     /// Lists the committed snapshots that are not forgotten, oldest first. Reads from the store only what was
     /// not read before. A manifest or mark that does not open is left out with a warning; `verify` reports it.
     ///
+    /// An ingest-only host lists those that it made itself since its index began, whatever marks say of them.
+    ///
     /// # Errors
     /// Fails if the store cannot be listed or read.
     pub fn snapshots(&self) -> Result<Vec<Snapshot>, RepoError> {
@@ -141,6 +143,20 @@ impl Repository {
     /// Fails if the store cannot be listed or read.
     pub fn forgotten_snapshots(&self) -> Result<Vec<Snapshot>, RepoError> {
         self.list_or_mend(Which::Forgotten)
+    }
+
+    /// Returns how many snapshots an ingest-only host cannot list besides: those of others, and those of its own that are
+    /// older than its index. Tombstones look like snapshots to it.
+    ///
+    /// # Errors
+    /// Fails if the store cannot be listed or the index not be read.
+    pub fn snapshots_of_others(&self) -> Result<usize, RepoError> {
+        let own = self.index.cached_objects(Prefix::Snapshots.as_str())?;
+        let mut others = 0;
+        self.store.list(Prefix::Snapshots, &mut |object| {
+            others += usize::from(!own.contains_key(object.key.as_str()));
+        })?;
+        Ok(others)
     }
 
     fn list_or_mend(&self, which: Which) -> Result<Vec<Snapshot>, RepoError> {
@@ -305,8 +321,10 @@ impl Repository {
     ///
     /// # Errors
     /// [`RepoError::TooNew`] if this program must not write here, [`RepoError::NoFreeMark`] if others took every number
-    /// that was tried, [`RepoError::Encode`] if this host may not make such a mark.
+    /// that was tried, [`RepoError::Encode`] if this host may not make such a mark, [`RepoError::IngestOnly`] if it cannot
+    /// read those that there are.
     pub fn mark(&self, id: SnapshotId, state: MarkState) -> Result<Marking, RepoError> {
+        self.require_full()?;
         self.config
             .require_writable()
             .map_err(|source| RepoError::TooNew { location: self.store.location(), source })?;
@@ -334,6 +352,9 @@ impl Repository {
 
     /// Returns what the marks of each marked snapshot say.
     fn marks(&self) -> Result<BTreeMap<SnapshotId, Said>, RepoError> {
+        if self.is_ingest_only() {
+            return Ok(BTreeMap::new());
+        }
         let (marks, mut copies) = self.list_all_marks()?;
         let mut said = BTreeMap::new();
         for (id, listed) in marks {
@@ -426,6 +447,9 @@ impl Repository {
             && let Ok(value) = open(&copy.key, &copy.bytes)
         {
             return Ok(Small::Opened(value));
+        }
+        if self.is_ingest_only() {
+            return Ok(Small::Gone);
         }
         let opened = match get_small(self.store.as_ref(), key, length, max_bytes) {
             Err(RepoError::Store(error)) if error.kind() == StoreErrorKind::NotFound => {

@@ -11,8 +11,12 @@ use crate::chunker::ChunkerParams;
 use crate::crypto::hash::ChunkKind;
 use crate::crypto::slot::{Credential, FileKey};
 use crate::format::FormatError;
+use crate::format::index_object::IndexedPack;
+use crate::format::pack::Directory;
 use crate::format::snapshot::{Completeness, Manifest, SnapshotTotals};
-use crate::format::tree::{Attributes, TreeBuilder};
+use crate::format::tree::{Attributes, TreeBuilder, TreeRef};
+use crate::id::SessionId;
+use crate::index::{PackRecord, PackRow};
 use crate::store::ObjectStore;
 use crate::store::key::{ObjectKey, Prefix};
 use crate::store::memory::MemoryStore;
@@ -60,25 +64,53 @@ impl TestStore {
             cache_bytes: 64 << 20,
             base_cache_bytes: self.base_cache_bytes,
         };
-        let key = self.key.clone();
-        Repository::open(store, &options, &mut || Ok(Some(Credential::FileKey(key.clone())))).unwrap()
+        Repository::open(store, &options, &mut || Ok(Some(self.credential()))).unwrap()
+    }
+
+    /// Returns what opens the store.
+    pub(crate) fn credential(&self) -> Credential {
+        Credential::FileKey(self.key.clone())
     }
 
     /// Commits an empty snapshot of this host, a second younger than the last one.
     pub(crate) fn commit(&self, repo: &Repository, source: &str, completeness: Completeness) -> Manifest {
+        let session = SessionWriter::open(repo, SessionOptions { threads: 1, ..SessionOptions::new(source) });
+        let session = session.unwrap();
+        let manifest = self.manifest(repo, &session, source, completeness);
+        session.commit(manifest).unwrap().0
+    }
+
+    /// Returns the manifest of a session with an empty tree, which is added to it.
+    pub(crate) fn manifest(
+        &self,
+        repo: &Repository,
+        session: &SessionWriter,
+        source: &str,
+        completeness: Completeness,
+    ) -> Manifest {
+        let mut emit = |page: Vec<u8>| session.add(ChunkKind::Tree, &page).map_err(Error::Repo);
+        let root = TreeBuilder::new(repo.keys().ids().clone()).finish(&mut emit).unwrap();
+        self.manifest_of(repo, session.id(), source, completeness, root)
+    }
+
+    /// Returns the manifest of a session, a second younger than the last one.
+    pub(crate) fn manifest_of(
+        &self,
+        repo: &Repository,
+        id: SessionId,
+        source: &str,
+        completeness: Completeness,
+        root: TreeRef,
+    ) -> Manifest {
         let mut second = 1_800_000_000;
         self.store.list(Prefix::Snapshots, &mut |_| second += 1).unwrap();
         let time = Timestamp::from_second(second).unwrap();
-        let session = SessionWriter::open(repo, SessionOptions { threads: 1, ..SessionOptions::new(source) });
-        let session = session.unwrap();
-        let mut emit = |page: Vec<u8>| session.add(ChunkKind::Tree, &page).map_err(Error::Repo);
-        let root = TreeBuilder::new(repo.keys().ids().clone()).finish(&mut emit).unwrap();
-        let manifest = Manifest {
-            id: session.id(),
+        Manifest {
+            id,
             time,
             finished: time,
             source: source.to_owned(),
-            host: "testhost".to_owned(),
+            host: repo.writer().host.clone(),
             tags: Vec::new(),
             paths: Vec::new(),
             command: None,
@@ -89,8 +121,7 @@ impl TestStore {
             totals: SnapshotTotals::default(),
             dump: None,
             program: "test".to_owned(),
-        };
-        session.commit(manifest).unwrap().0
+        }
     }
 
     /// Lists everything that lies in the store.
@@ -102,6 +133,26 @@ impl TestStore {
         keys.sort();
         keys
     }
+}
+
+/// Returns what an index says of its packs, as an index object would; of those of which it has the key.
+pub(crate) fn indexed_packs(repo: &Repository) -> Vec<IndexedPack> {
+    let mut packs = Vec::new();
+    repo.index().packs(&mut |row, pack| packs.push((row, pack))).unwrap();
+    let describe = |(row, pack): (PackRow, PackRecord)| {
+        let frames = repo.index().frames_of(row).unwrap().into_iter().map(|frame| frame.entry).collect();
+        Some(IndexedPack {
+            id: pack.id,
+            kind: pack.kind,
+            bytes: pack.bytes,
+            writer: pack.writer,
+            header_hash: pack.header_hash,
+            header_bytes: pack.header_bytes,
+            key: pack.key?,
+            directory: Directory { frames },
+        })
+    };
+    packs.into_iter().filter_map(describe).collect()
 }
 
 /// Why a tree could not be made.

@@ -101,13 +101,18 @@ pub(super) struct IngestArgs {
 
 /// Writes a backup.
 pub(super) fn run(context: &Context, args: IngestArgs) -> Result<(), CommandError> {
-    let options = ingest_options(context, &args)?;
+    let mut options = ingest_options(context, &args)?;
     let input = input::input(&args)?;
     if let Input::Paths(_) = input {
         // A command that is run would inherit that, and some cannot cope with it.
         process::raise_open_files();
     }
-    let repo = context.open_with_bases(args.base_cache)?;
+    let repo = context.open_as_writer(args.base_cache)?;
+    if args.host.is_none() && repo.is_ingest_only() {
+        // Whatever this machine is called: the key speaks for one host.
+        options.host.clone_from(&repo.writer().host);
+    }
+    repo.require_host(&options.host)?;
     let reporter = context.reporter();
     match &input {
         Input::Paths(paths) if args.dry_run => {

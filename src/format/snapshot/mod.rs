@@ -14,6 +14,7 @@ use super::FormatError;
 use super::header::{ObjectKeys, ObjectKind, open_object, seal_object};
 use super::json;
 use super::tree::{Attributes, TreeRef};
+use crate::crypto::seal::SealKey;
 use crate::crypto::secrets::{DomainKeys, HOST_MAX_BYTES, Writer, WriterClass};
 use crate::id::{PackId, SessionId};
 use crate::path::Name;
@@ -138,8 +139,22 @@ impl SnapshotObject {
     /// # Errors
     /// Fails if a rule is broken, the object is too large, or `keys` cannot write as `writer`.
     pub fn seal(&self, id: SessionId, keys: &DomainKeys, writer: &Writer) -> Result<Vec<u8>, FormatError> {
+        self.seal_keeping_key(id, keys, writer).map(|(bytes, _)| bytes)
+    }
+
+    /// Seals as [`Self::seal`] does, and returns the object's key as well: a writer that holds an ingest-only key learns
+    /// it at no other time.
+    ///
+    /// # Errors
+    /// As for [`Self::seal`].
+    pub fn seal_keeping_key(
+        &self,
+        id: SessionId,
+        keys: &DomainKeys,
+        writer: &Writer,
+    ) -> Result<(Vec<u8>, SealKey), FormatError> {
         self.check(id, writer)?;
-        SNAPSHOT.seal(keys, writer, &snapshot_key(id), &StoredSnapshot::from(self))
+        SNAPSHOT.seal_keeping_key(keys, writer, &snapshot_key(id), &StoredSnapshot::from(self))
     }
 
     /// Opens what lies under `snapshots/<id>`.
@@ -405,11 +420,21 @@ impl Form {
         store_key: &str,
         value: &impl Serialize,
     ) -> Result<Vec<u8>, FormatError> {
+        self.seal_keeping_key(keys, writer, store_key, value).map(|(object, _)| object)
+    }
+
+    fn seal_keeping_key(
+        &self,
+        keys: &DomainKeys,
+        writer: &Writer,
+        store_key: &str,
+        value: &impl Serialize,
+    ) -> Result<(Vec<u8>, SealKey), FormatError> {
         let name = self.kind.name();
         let body = serde_json::to_vec(value).map_err(|error| json::malformed(name, &error))?;
-        let object = seal_object(self.kind, keys, writer, store_key, &body)?;
+        let (object, key) = seal_object(self.kind, keys, writer, store_key, &body)?;
         self.check_length(&object)?;
-        Ok(object)
+        Ok((object, key))
     }
 
     fn open<T: DeserializeOwned>(

@@ -211,6 +211,7 @@ pub fn ingest(
     options: &IngestOptions,
     progress: &dyn Progress,
 ) -> Result<IngestStats, IngestError> {
+    repo.require_host(&options.host)?;
     let started = Instant::now();
     let time = options.time.unwrap_or_else(Timestamp::now);
     let argv = match &input {

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::report::DamageId;
 use super::{Run, VerifyError, add, parallel};
+use crate::crypto::secrets::Writer;
 use crate::format::FormatError;
 use crate::format::collection::Collection;
 use crate::format::config::Config;
@@ -14,6 +15,7 @@ use crate::format::snapshot::{Manifest, Mark, MarkState, Marks, SessionMark, Sna
 use crate::id::{SlotId, SnapshotId};
 use crate::progress::{Event, error_chain};
 use crate::repo::RepoError;
+use crate::repo::refresh::not_its_own;
 use crate::repo::slots::SLOT_COPIES;
 use crate::store::key::{ObjectKey, Prefix};
 use crate::store::{ObjectInfo, StoreErrorKind};
@@ -79,6 +81,11 @@ fn verify_object(run: &Run<'_>, opened: &Opened, object: &ObjectInfo) -> Result<
     add(&run.counts.bytes_read, bytes.len() as u64);
     match open(run, opened, key, &bytes) {
         Ok(Known::Yes) => {}
+        Ok(Known::Index(writer, object)) => {
+            if let Some(pack) = run.repo.false_claims(&writer, &object)?.first() {
+                run.report.damage(key.as_str(), not_its_own(pack).to_string());
+            }
+        }
         Ok(Known::No) => {
             run.progress.event(Event::Warning(&format!("{key} is nothing that this version knows")));
         }
@@ -109,6 +116,8 @@ fn may_go(key: &ObjectKey) -> bool {
 /// Whether an object is of a kind that this version knows.
 enum Known {
     Yes,
+    /// An index object, of which more can be said with the packs that it lists.
+    Index(Writer, Box<IndexObject>),
     No,
 }
 
@@ -127,7 +136,8 @@ fn open(run: &Run<'_>, opened: &Opened, key: &ObjectKey, bytes: &[u8]) -> Result
         let mut slots = opened.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.entry(slot).or_default().insert(copy, decoded);
     } else if key.as_index().is_some() {
-        IndexObject::open(keys, key.as_str(), bytes)?;
+        let (writer, object) = IndexObject::open(keys, key.as_str(), bytes)?;
+        return Ok(Known::Index(writer, Box::new(object)));
     } else if let Some((session, number)) = key.as_session() {
         SessionMark::open(session, number, keys, bytes)?;
     } else if let Some(id) = key.as_snapshot() {

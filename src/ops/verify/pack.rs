@@ -333,7 +333,7 @@ fn records_of(id: PackId, bytes: u64, opened: OpenedPack) -> Vec<FrameRecord> {
         writer: opened.header.writer,
         header_hash: opened.header_hash,
         header_bytes: u32::try_from(opened.header_bytes).unwrap_or(u32::MAX),
-        key: opened.key,
+        key: Some(opened.key),
     };
     let mut offset = opened.header_bytes as u64;
     let describe = |(number, entry): (u32, FrameEntry)| {

@@ -228,6 +228,9 @@ fn base_lineage(shared: &Shared, id: &FrameId, above: u8) -> Result<(Option<Fram
     }
     let mut longest: Option<(FrameRef, Lineage)> = None;
     for frame in shared.index.frames_by_id(id)? {
+        if !shared.is_trusted(frame.pack)? {
+            continue;
+        }
         let Some(record) = shared.index.frame(frame)? else { continue };
         if !shared.is_trusted(frame.pack)? {
             continue;

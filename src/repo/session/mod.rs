@@ -520,8 +520,8 @@ impl SettledSession {
         manifest.tree_packs.extend(tree_packs);
         shared.require_young()?;
         let object = SnapshotObject::Manifest(Box::new(manifest.clone()));
-        let bytes = object
-            .seal(shared.id, &shared.keys, &shared.writer)
+        let (bytes, object_key) = object
+            .seal_keeping_key(shared.id, &shared.keys, &shared.writer)
             .map_err(|source| RepoError::Encode { object: format!("snapshot {}", shared.id), source })?;
         let key = ObjectKey::snapshot(shared.id);
         let create = || shared.store.create(&key, Payload::Bytes(&bytes));
@@ -531,6 +531,12 @@ impl SettledSession {
         undecided.is_decided = true;
         if outcome == Creation::AlreadyExists && shared.store.get(&key, None)? != bytes {
             return Err(shared.fenced("a garbage collection gave it up"));
+        }
+        if shared.keys.ingest_writer().is_some()
+            && let Err(error) = shared.index.cache_object(key.as_str(), &bytes, &object_key)
+        {
+            // It is committed; this host alone will not list it, since it cannot read it back.
+            tracing::warn!("snapshot {} is not noted in the local index: {error}", shared.id);
         }
         Ok((manifest, stats))
     }

@@ -9,14 +9,16 @@ use super::packer::FinishedPack;
 use super::{RepoError, Shared, Uploaded, lock};
 use crate::format::header::ObjectKind;
 use crate::format::index_object::{IndexObject, IndexedPack};
-use crate::store::Payload;
 use crate::store::key::ObjectKey;
+use crate::store::{Creation, Payload};
 
 /// A progress mark is due this often; a session without one for 24 hours may be fenced.
 const MARK_INTERVAL: Duration = Duration::from_hours(1);
 /// An index object is written when this many packs wait for one, so that an interrupted session leaves little behind
 /// that the next one cannot use.
 const PACKS_PER_INDEX_OBJECT: usize = 8;
+/// An index object is tried under so many names while others take them.
+const NAMES_TRIED: usize = 16;
 /// The default of [`super::SessionOptions::chunks_per_index_object`].
 pub(super) const CHUNKS_PER_INDEX_OBJECT: usize = 1 << 16;
 
@@ -99,12 +101,7 @@ impl Uploader<'_> {
         let object = IndexObject { supersedes: Vec::new(), packs };
         let shared = self.shared;
         shared.require_young()?;
-        let key = ObjectKey::index(shared.id, self.index_objects);
-        let bytes = object
-            .seal(&shared.keys, &shared.writer, key.as_str())
-            .map_err(|source| RepoError::Encode { object: key.to_string(), source })?;
-        shared.store.create(&key, Payload::Bytes(&bytes))?;
-        self.index_objects += 1;
+        let key = self.put(&object)?;
         shared.index.apply(key.as_str(), &object)?;
         // The index knows these chunks now, so the session need not remember them.
         let mut fresh = lock(&shared.fresh);
@@ -114,5 +111,24 @@ impl Uploader<'_> {
             fresh.remove(&chunk.id);
         }
         Ok(())
+    }
+    /// Puts an index object under the next name that is free. A host that may only create objects can take the names of
+    /// sessions that it sees, and a snapshot whose packs no index object names would be lost on others.
+    fn put(&mut self, object: &IndexObject) -> Result<ObjectKey, RepoError> {
+        let shared = self.shared;
+        for _ in 0..NAMES_TRIED {
+            let key = ObjectKey::index(shared.id, self.index_objects);
+            self.index_objects += 1;
+            let bytes = object
+                .seal(&shared.keys, &shared.writer, key.as_str())
+                .map_err(|source| RepoError::Encode { object: key.to_string(), source })?;
+            match shared.store.create(&key, Payload::Bytes(&bytes))? {
+                Creation::Created => return Ok(key),
+                // Our own, where a reply was lost and the request sent once more.
+                Creation::AlreadyExists if shared.store.get(&key, None)? == bytes => return Ok(key),
+                Creation::AlreadyExists => tracing::warn!("{key} was put by somebody else"),
+            }
+        }
+        Err(RepoError::NoFreeIndexName(shared.id.to_string()))
     }
 }
