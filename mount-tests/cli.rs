@@ -10,7 +10,7 @@ use yester::journal::RunOutcome;
 
 use crate::harness::{Lab, Need, Ran, can};
 
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 24] = [
     "init",
     "ingest",
     "snapshots",
@@ -28,6 +28,12 @@ const COMMANDS: [&str; 18] = [
     "forget",
     "protect",
     "stats",
+    "key",
+    "key list",
+    "key add",
+    "key remove",
+    "key rotate",
+    "key export",
     "generate",
 ];
 
@@ -41,7 +47,12 @@ fn help_texts_are_as_reviewed() {
     };
     writeln!(all, "$ yester --help\n{}", help(&["--help"])).unwrap();
     for command in COMMANDS {
-        writeln!(all, "$ yester {command} --help\n{}", help(&[command, "--help"])).unwrap();
+        writeln!(
+            all,
+            "$ yester {command} --help\n{}",
+            help(&command.split(' ').chain(["--help"]).collect::<Vec<_>>())
+        )
+        .unwrap();
     }
     assert!(all.lines().all(|line| line.chars().count() <= 100), "a line is longer than 100 characters");
     insta::assert_snapshot!(all);

@@ -25,6 +25,7 @@ mod harness;
 mod index;
 mod ingest_selection;
 mod journal;
+mod keys;
 mod layering;
 mod main_job;
 mod mount_damage;

@@ -159,6 +159,17 @@ impl Context {
         self.open_asking(&location, source.configured().as_deref(), base_cache_bytes, &mut ask)
     }
 
+    /// Opens the store as [`Self::open`] does, and returns what opened it; nothing for a store without encryption.
+    pub(super) fn open_keeping_credential(&self) -> Result<(Repository, Option<Credential>), CommandError> {
+        let location = self.location()?;
+        let source = self.key_source();
+        let question = format!("passphrase of {location}");
+        let mut kept = None;
+        let mut ask = || source.credential(&question).inspect(|credential| kept = Some(credential.clone()));
+        let repo = self.open_with(&location, source.configured().as_deref(), &mut ask)?;
+        Ok((repo, kept))
+    }
+
     /// Opens the store with full keys from `ask`; asks again where a person may have mistyped, that is, where no key
     /// is `configured`.
     pub(super) fn open_with(

@@ -20,6 +20,7 @@ mod generate;
 mod human;
 mod ingest;
 mod init;
+mod key;
 mod location;
 mod log;
 mod logging;
@@ -80,6 +81,7 @@ enum Command {
     Protect(protect::ProtectArgs),
     Gc(gc::GcArgs),
     Stats(stats::StatsArgs),
+    Key(key::KeyArgs),
     Generate(generate::GenerateArgs),
 }
 
@@ -134,6 +136,7 @@ fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Command::Protect(args) => protect::run(&context, &args),
         Command::Gc(args) => gc::run(&context, &args),
         Command::Stats(args) => stats::run(&context, &args),
+        Command::Key(args) => key::run(&context, &args),
         Command::Generate(args) => generate::run(&context, &args),
     }
 }
