@@ -1,13 +1,14 @@
 //! What is needed: the chunks that snapshots reach, and the frames that these stand on.
 //!
-//! A chunk may have several homes. Of those that may be relied on, one outside the packs that are to go is taken, so that
-//! only what lies nowhere else keeps a pack from going. A store may hold ten million chunks: a chunk takes one bit, and a
+//! A chunk may have several homes. Of those of full writers, one outside the packs that are to go is taken, so that
+//! only what lies nowhere else keeps a pack from going; where there are none, all those of ingest-only writers are. A store may hold ten million chunks: a chunk takes one bit, and a
 //! frame four bytes.
 
 use std::collections::{HashMap, HashSet};
 
 use fixedbitset::FixedBitSet;
 
+use crate::crypto::secrets::WriterClass;
 use crate::format::frame::{DELTA_CHAIN_MAX, DeltaBase, Encoding, FrameEntry};
 use crate::format::snapshot::Manifest;
 use crate::id::{ChunkId, FrameId, PackId};
@@ -24,6 +25,15 @@ pub(super) struct Homes {
     pub(super) gone: HashSet<PackId>,
     /// Packs that are to go, if what they hold lies elsewhere as well.
     pub(super) leaving: HashSet<PackId>,
+}
+
+/// Who vouches for what a pack holds, the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Word {
+    /// A full writer.
+    Full,
+    /// An ingest-only writer: what its chunks are called may be false, which shows when they are read.
+    IngestOnly,
 }
 
 /// Whether a pack may be taken for a home, the best first.
@@ -131,7 +141,7 @@ impl LivePack {
 pub(super) struct Marker<'a> {
     repo: &'a Repository,
     homes: Homes,
-    standings: HashMap<PackRow, Standing>,
+    standings: HashMap<PackRow, (Word, Standing)>,
     packs: HashMap<PackRow, LivePack>,
     /// Deltas that stand on others, and whether all that they stand on can be read.
     resolved: HashMap<FrameRef, bool>,
@@ -167,17 +177,28 @@ impl<'a> Marker<'a> {
             return Ok(Below::Skip);
         }
         let mut best: Option<(Standing, ChunkPlace)> = None;
+        let mut doubtful = Vec::new();
         for place in places {
-            let standing = self.standing(place.frame.pack)?;
+            let (word, standing) = self.standing(place.frame.pack)?;
             let is_better = best.as_ref().is_none_or(|(other, _)| standing < *other);
-            if standing != Standing::Gone && is_better && self.resolves(place.frame, place.base, 0)? {
-                best = Some((standing, place));
+            if standing == Standing::Gone || !is_better || !self.resolves(place.frame, place.base, 0)? {
+                continue;
+            }
+            match word {
+                Word::Full => best = Some((standing, place)),
+                Word::IngestOnly => doubtful.push(place),
             }
         }
-        let (_, place) = best.ok_or(RepoError::MissingChunk(*id))?;
-        let is_new = self.pack(place.frame.pack)?.take_chunk(place.frame.number, place.position);
-        if is_new {
-            self.take_bases(place.base)?;
+        // Where ingest-only writers alone have a chunk, each has stored it for itself, and one that lies must not be what
+        // stays of all.
+        let homes = best.map_or(doubtful, |(_, place)| vec![place]);
+        if homes.is_empty() {
+            return Err(RepoError::MissingChunk(*id));
+        }
+        for place in homes {
+            if self.pack(place.frame.pack)?.take_chunk(place.frame.number, place.position) {
+                self.take_bases(place.base)?;
+            }
         }
         Ok(Below::Visit)
     }
@@ -212,7 +233,7 @@ impl<'a> Marker<'a> {
 
     /// Returns the best frame of an id, and what it stands on.
     fn base(&mut self, id: &FrameId, above: u8) -> Result<Option<(FrameRef, Option<DeltaBase>)>, RepoError> {
-        let mut best: Option<(Standing, FrameRef, Option<DeltaBase>)> = None;
+        let mut best: Option<((Word, Standing), FrameRef, Option<DeltaBase>)> = None;
         for frame in self.repo.index().frames_by_id(id)? {
             let Some(record) = self.repo.index().frame(frame)? else { continue };
             let below = match record.entry.encoding {
@@ -221,26 +242,30 @@ impl<'a> Marker<'a> {
             };
             let standing = self.standing(frame.pack)?;
             let is_better = best.as_ref().is_none_or(|(other, ..)| standing < *other);
-            if standing != Standing::Gone && is_better && self.resolves(frame, below, above)? {
+            if standing.1 != Standing::Gone && is_better && self.resolves(frame, below, above)? {
                 best = Some((standing, frame, below));
             }
         }
         Ok(best.map(|(_, frame, below)| (frame, below)))
     }
 
-    fn standing(&mut self, row: PackRow) -> Result<Standing, RepoError> {
+    fn standing(&mut self, row: PackRow) -> Result<(Word, Standing), RepoError> {
         if let Some(known) = self.standings.get(&row) {
             return Ok(*known);
         }
-        let id = self.repo.index().pack(row)?.map(|pack| pack.id);
-        let standing = match id {
+        let pack = self.repo.index().pack(row)?;
+        let word = match &pack {
+            Some(pack) if pack.writer.class == WriterClass::Full => Word::Full,
+            _ => Word::IngestOnly,
+        };
+        let standing = match pack.map(|pack| pack.id) {
             Some(id) if !self.homes.listed.contains(&id) || self.homes.gone.contains(&id) => Standing::Gone,
             Some(id) if self.homes.leaving.contains(&id) => Standing::Leaves,
             Some(_) => Standing::Stays,
             None => Standing::Gone,
         };
-        self.standings.insert(row, standing);
-        Ok(standing)
+        self.standings.insert(row, (word, standing));
+        Ok((word, standing))
     }
 
     fn pack(&mut self, row: PackRow) -> Result<&mut LivePack, RepoError> {

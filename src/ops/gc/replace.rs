@@ -7,8 +7,8 @@ use crate::format::index_object::{INDEX_MAX_PACKS, INDEX_MAX_SUPERSEDED, IndexOb
 use crate::id::{PackId, SessionId};
 use crate::index::ListedObject;
 use crate::repo::{RepoError, Repository};
-use crate::store::Payload;
 use crate::store::key::ObjectKey;
+use crate::store::{Creation, Payload};
 
 /// An index object that is written holds about so many chunks.
 const CHUNKS_PER_OBJECT: u64 = 1 << 16;
@@ -89,7 +89,12 @@ impl ReplacementWriter<'_> {
         let bytes = object
             .seal(self.repo.keys(), self.repo.writer(), key.as_str())
             .map_err(|source| RepoError::Encode { object: key.to_string(), source })?;
-        self.repo.store().create(&key, Payload::Bytes(&bytes))?;
+        // Somebody who saw the name of the one before may have taken this one.
+        if self.repo.store().create(&key, Payload::Bytes(&bytes))? == Creation::AlreadyExists
+            && self.repo.store().get(&key, None)? != bytes
+        {
+            return Err(RepoError::NoFreeIndexName(self.session.to_string()));
+        }
         self.repo.index().apply(key.as_str(), &object)?;
         self.number += 1;
         self.chunks = 0;

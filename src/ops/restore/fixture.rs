@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::chunker::ChunkerParams;
 use crate::crypto::hash::ChunkKind;
+use crate::crypto::ingest_key;
 use crate::crypto::slot::{Credential, FileKey};
 use crate::format::content::{ContentBuilder, ContentItem, ListNode};
 use crate::format::snapshot::{Completeness, Manifest, Marks, SnapshotTotals};
@@ -62,6 +63,15 @@ impl Fixture {
     pub(in crate::ops) fn on_another_host(&self) -> Self {
         let local = tempfile::tempdir().unwrap();
         let (store, repo) = open(&self.memory, &self.key, &local);
+        Self { memory: Arc::clone(&self.memory), store, repo, key: self.key.clone(), local }
+    }
+
+    /// Opens the same store on a host with an ingest-only key.
+    pub(in crate::ops) fn on_ingest_only_host(&self, host: &str) -> Self {
+        let local = tempfile::tempdir().unwrap();
+        let text = self.repo.export_ingest_key(host).unwrap();
+        let credential = Credential::IngestOnly(ingest_key::parse(&text).unwrap());
+        let (store, repo) = open_with(&self.memory, credential, &local);
         Self { memory: Arc::clone(&self.memory), store, repo, key: self.key.clone(), local }
     }
 
@@ -143,11 +153,19 @@ fn open(
     key: &FileKey,
     local: &tempfile::TempDir,
 ) -> (Arc<FaultStore>, Repository) {
+    open_with(memory, Credential::FileKey(key.clone()), local)
+}
+
+fn open_with(
+    memory: &Arc<MemoryStore>,
+    credential: Credential,
+    local: &tempfile::TempDir,
+) -> (Arc<FaultStore>, Repository) {
     let store = Arc::new(FaultStore::new(Arc::clone(memory) as Arc<dyn ObjectStore>));
     let folders = LocalFolders { cache: local.path().join("cache"), state: local.path().join("state") };
     let options = OpenOptions { folders, host: "host".into(), cache_bytes: 16 << 20, base_cache_bytes: None };
     let dyn_store = Arc::clone(&store) as Arc<dyn ObjectStore>;
-    let mut credential = || Ok::<_, RepoError>(Some(Credential::FileKey(key.clone())));
+    let mut credential = || Ok::<_, RepoError>(Some(credential.clone()));
     let repo = Repository::open(dyn_store, &options, &mut credential).unwrap();
     (store, repo)
 }
