@@ -232,9 +232,6 @@ fn base_lineage(shared: &Shared, id: &FrameId, above: u8) -> Result<(Option<Fram
             continue;
         }
         let Some(record) = shared.index.frame(frame)? else { continue };
-        if !shared.is_trusted(frame.pack)? {
-            continue;
-        }
         let found = lineage(shared, frame, &record, above + 1)?;
         if longest.as_ref().is_none_or(|(_, longest)| found.deltas > longest.deltas) {
             longest = Some((frame, found));

@@ -112,6 +112,7 @@ impl Uploader<'_> {
         }
         Ok(())
     }
+
     /// Puts an index object under the next name that is free. A host that may only create objects can take the names of
     /// sessions that it sees, and a snapshot whose packs no index object names would be lost on others.
     fn put(&mut self, object: &IndexObject) -> Result<ObjectKey, RepoError> {
