@@ -28,8 +28,8 @@ use crate::id::{PackId, SnapshotId};
 use crate::process::boot_clock;
 use crate::progress::Progress;
 use crate::repo::{RepoError, Repository};
-use crate::store::key::ObjectKey;
-use crate::store::{StoreErrorKind, probe};
+use crate::store::key::{ObjectKey, Prefix};
+use crate::store::{ObjectInfo, StoreErrorKind, probe};
 use mark::Heard;
 use plan::GcPlan;
 use settle::{list_sessions, settle};
@@ -38,6 +38,8 @@ pub use settle::WaitedFor;
 
 /// The grace period, unless another one is asked for: so long what was forgotten can be brought back.
 pub const GRACE: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// A collection is begun anew so often, in all, if other collectors are faster.
+const ATTEMPTS_MAX: usize = 5;
 /// A collector that is older than this decides nothing: what it heard may be forgotten by then.
 const DECISION_DEADLINE: Duration = Duration::from_hours(7 * 24);
 
@@ -125,21 +127,17 @@ pub fn collect(repo: &Repository, options: &GcOptions, progress: &dyn Progress) 
     }
     let started = boot_clock();
     let mut collector = Collector { repo, options, progress, started, stats: GcStats::default() };
-    while let Some(number) = collector.begin()? {
-        if collector.finish(number)? == Finished::Waits {
-            return Ok(collector.stats);
+    let mut attempts = 1;
+    loop {
+        let before = collector.stages()?;
+        match collector.collect() {
+            Err(error) if attempts < ATTEMPTS_MAX && collector.was_overtaken(&error, &before)? => {
+                tracing::debug!("another collector was faster, and this one begins anew: {error}");
+                attempts += 1;
+            }
+            ended => return ended.map(|()| collector.stats),
         }
     }
-    let plan = GcPlan::new(repo, options, progress)?;
-    collector.stats.in_grace = plan.in_grace;
-    if !plan.is_empty()
-        && let Some(number) = collector.condemn(&plan)?
-        && collector.finish(number)? == Finished::Waits
-    {
-        return Ok(collector.stats);
-    }
-    collector.tidy()?;
-    Ok(collector.stats)
 }
 
 /// How far a collection came.
@@ -160,6 +158,45 @@ struct Collector<'a> {
 }
 
 impl Collector<'_> {
+    fn collect(&mut self) -> Result<(), GcError> {
+        while let Some(number) = self.begin()? {
+            if self.finish(number)? == Finished::Waits {
+                return Ok(());
+            }
+        }
+        let plan = GcPlan::new(self.repo, self.options, self.progress)?;
+        self.stats.in_grace = plan.in_grace;
+        if !plan.is_empty()
+            && let Some(number) = self.condemn(&plan)?
+            && self.finish(number)? == Finished::Waits
+        {
+            return Ok(());
+        }
+        self.tidy()
+    }
+
+    /// Lists what lies under `gc/`: every step of a collection shows there.
+    fn stages(&self) -> Result<BTreeSet<ObjectKey>, GcError> {
+        let mut keys = BTreeSet::new();
+        let mut visit = |object: ObjectInfo| {
+            keys.insert(object.key);
+        };
+        self.repo.store().list(Prefix::Gc, &mut visit).map_err(RepoError::from)?;
+        Ok(keys)
+    }
+
+    /// Tells whether what failed was done meanwhile by another collector, which has moved what this one was about to
+    /// read. While nobody else collects, what is missing is missing.
+    fn was_overtaken(&self, error: &GcError, before: &BTreeSet<ObjectKey>) -> Result<bool, GcError> {
+        let may_have_been = match error {
+            GcError::Repo(RepoError::StaleIndex) => return Ok(true),
+            GcError::NotWhole { .. } => true,
+            GcError::Repo(RepoError::Store(error)) => error.kind() == StoreErrorKind::NotFound,
+            _ => false,
+        };
+        Ok(may_have_been && self.stages()? != *before)
+    }
+
     /// Looks for a collection that is not done.
     fn begin(&self) -> Result<Option<u32>, GcError> {
         Ok(self.repo.collections()?.unfinished())
