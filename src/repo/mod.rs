@@ -9,6 +9,8 @@ mod cache;
 pub mod collections;
 pub mod content;
 mod error;
+#[cfg(test)]
+pub(crate) mod flaw;
 pub mod frames;
 #[cfg(test)]
 mod frozen;

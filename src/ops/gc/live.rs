@@ -14,6 +14,8 @@ use crate::format::snapshot::Manifest;
 use crate::id::{ChunkId, FrameId, PackId};
 use crate::index::{ChunkPlace, FrameRef, PackRow};
 use crate::ops::reach::{self, Below};
+#[cfg(test)]
+use crate::repo::flaw::Flaw;
 use crate::repo::{RepoError, Repository};
 
 /// Which packs may hold what is needed.
@@ -205,6 +207,10 @@ impl<'a> Marker<'a> {
 
     /// Takes the frames that a delta stands on, down to those that stand on none.
     fn take_bases(&mut self, base: Option<DeltaBase>) -> Result<(), RepoError> {
+        #[cfg(test)]
+        if Flaw::ForgetsBases.is_back() {
+            return Ok(());
+        }
         for id in base.iter().flat_map(DeltaBase::frames) {
             let (frame, below) = self.base(&id, 0)?.ok_or(RepoError::MissingBase(id))?;
             if self.pack(frame.pack)?.take_base(frame.number) {

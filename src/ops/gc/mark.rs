@@ -13,6 +13,10 @@ use crate::id::{PackId, SnapshotId};
 use crate::index::PackRow;
 use crate::progress::{Event, Progress};
 use crate::repo::collections::Collections;
+#[cfg(test)]
+use crate::repo::flaw::Flaw;
+#[cfg(test)]
+use crate::repo::snapshots::Decided;
 use crate::repo::snapshots::Snapshot;
 use crate::repo::{RepoError, Repository};
 use crate::store::key::Prefix;
@@ -41,7 +45,11 @@ impl Heard {
     pub(super) fn listen(repo: &Repository, grace: SignedDuration) -> Result<Self, GcError> {
         // Whoever reads a snapshot says so before it begins.
         let held = repo.readers().held()?;
-        let decided = repo.decided()?;
+        let decided = repo.decided();
+        #[cfg(test)]
+        let decided =
+            decided.or_else(|error| Flaw::TakesErrorForEmpty.is_back().then(Decided::default).ok_or(error));
+        let decided = decided?;
         let collections = repo.collections()?;
         repo.refresh_strictly()?;
         let mut packs = HashMap::new();

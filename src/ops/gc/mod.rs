@@ -27,6 +27,8 @@ use crate::format::collection::{Collection, Stage};
 use crate::id::{PackId, SnapshotId};
 use crate::process::boot_clock;
 use crate::progress::Progress;
+#[cfg(test)]
+use crate::repo::flaw::Flaw;
 use crate::repo::{RepoError, Repository};
 use crate::store::key::{ObjectKey, Prefix};
 use crate::store::{ObjectInfo, StoreErrorKind, probe};
@@ -262,6 +264,10 @@ impl Collector<'_> {
         for row in live.keys() {
             needed.extend(self.repo.index().pack(*row).map_err(RepoError::from)?.map(|pack| pack.id));
         }
+        #[cfg(test)]
+        if Flaw::MarksOnce.is_back() {
+            needed.clear();
+        }
         let packs = condemned.into_iter().filter(|id| !needed.contains(id) && !gone.contains(id)).collect();
         if boot_clock().saturating_sub(self.started) > DECISION_DEADLINE {
             return Err(GcError::TooOld);
@@ -296,6 +302,10 @@ impl Collector<'_> {
 
     fn end(&self, number: u32) -> Result<(), GcError> {
         self.repo.store().delete(&ObjectKey::gc(number, Stage::Condemned)).map_err(RepoError::from)?;
+        #[cfg(test)]
+        if Flaw::DropsFinal.is_back() {
+            self.repo.store().delete(&ObjectKey::gc(number, Stage::Final)).map_err(RepoError::from)?;
+        }
         Ok(())
     }
 

@@ -6,6 +6,8 @@ use super::GcError;
 use crate::format::index_object::{INDEX_MAX_PACKS, INDEX_MAX_SUPERSEDED, IndexObject, IndexedPack};
 use crate::id::{PackId, SessionId};
 use crate::index::ListedObject;
+#[cfg(test)]
+use crate::repo::flaw::Flaw;
 use crate::repo::{RepoError, Repository};
 use crate::store::key::ObjectKey;
 use crate::store::{Creation, Payload};
@@ -42,13 +44,19 @@ pub(super) fn replace(repo: &Repository, dead: &HashSet<PackId>) -> Result<u64, 
         writer.object.supersedes.push(key.to_string());
         keys.push(key);
     }
-    writer.flush()?;
-    for key in &keys {
-        repo.store().delete(key).map_err(RepoError::from)?;
+    #[cfg(test)]
+    if Flaw::SupersedesFirst.is_back() {
+        delete(repo, &keys)?;
     }
+    writer.flush()?;
+    delete(repo, &keys)?;
     let names: Vec<String> = keys.iter().map(ToString::to_string).collect();
     repo.index().retract(&names).map_err(RepoError::from)?;
     Ok(keys.len() as u64)
+}
+
+fn delete(repo: &Repository, keys: &[ObjectKey]) -> Result<(), RepoError> {
+    keys.iter().try_for_each(|key| Ok(repo.store().delete(key)?))
 }
 
 /// Returns the index objects that are to go: those that name dead packs, and small ones if there are many.

@@ -1,6 +1,7 @@
 //! Collections against a store in memory: what goes, what stays, who is waited for, and deaths at every step.
 
 mod deaths;
+mod flaws;
 mod liars;
 mod overtaken;
 

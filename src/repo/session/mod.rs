@@ -23,6 +23,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 use jiff::Timestamp;
 
+#[cfg(test)]
+use super::flaw::Flaw;
 use super::frames::FrameReader;
 use super::{RepoError, Repository};
 use crate::crypto::hash::{ChunkKind, IdKeys};
@@ -293,6 +295,10 @@ impl SessionWriter {
         };
         shared.put_mark(0)?;
         shared.gone = repo.collections()?.gone_packs();
+        #[cfg(test)]
+        if Flaw::ReliesOnCondemned.is_back() {
+            shared.gone.clear();
+        }
         let shared = Arc::new(shared);
         repo.refresh()?;
 
@@ -486,6 +492,10 @@ impl SessionWriter {
             }
         }
         let uploaded = self.uploader.take().and_then(|uploader| uploader.join().ok()).flatten();
+        #[cfg(test)]
+        if Flaw::IgnoresFailures.is_back() {
+            return Ok((stats, uploaded.unwrap_or_default()));
+        }
         if let Some(error) = lock(&self.shared.failure).take() {
             return Err(error);
         }
@@ -529,6 +539,10 @@ impl SettledSession {
         // and makes it durable; what is there decides.
         let outcome = create().or_else(|_| create())?;
         undecided.is_decided = true;
+        #[cfg(test)]
+        if Flaw::CommitsOverTombstone.is_back() {
+            return Ok((manifest, stats));
+        }
         if outcome == Creation::AlreadyExists && shared.store.get(&key, None)? != bytes {
             return Err(shared.fenced("a garbage collection gave it up"));
         }
