@@ -31,7 +31,7 @@ use crate::progress::Progress;
 use crate::repo::flaw::Flaw;
 use crate::repo::{RepoError, Repository};
 use crate::store::key::{ObjectKey, Prefix};
-use crate::store::{ObjectInfo, StoreErrorKind, probe};
+use crate::store::{Creation, ObjectInfo, StoreErrorKind, probe};
 use mark::Heard;
 use plan::GcPlan;
 use settle::{list_sessions, settle};
@@ -151,6 +151,17 @@ enum Finished {
     Waits,
 }
 
+/// Whose collection comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Condemned {
+    /// There is none.
+    Nothing,
+    /// This collector's own.
+    ByThis(u32),
+    /// That of another collector, which was first.
+    ByAnother(u32),
+}
+
 struct Collector<'a> {
     repo: &'a Repository,
     options: &'a GcOptions,
@@ -161,18 +172,25 @@ struct Collector<'a> {
 
 impl Collector<'_> {
     fn collect(&mut self) -> Result<(), GcError> {
-        while let Some(number) = self.begin()? {
+        loop {
+            let collections = self.repo.collections()?;
+            let condemned = if let Some(number) = collections.unfinished() {
+                Condemned::ByAnother(number)
+            } else {
+                let plan = GcPlan::new(self.repo, self.options, self.progress)?;
+                self.stats.in_grace = plan.in_grace;
+                self.condemn(&plan, collections.next_number())?
+            };
+            let number = match condemned {
+                Condemned::Nothing => break,
+                Condemned::ByThis(number) | Condemned::ByAnother(number) => number,
+            };
             if self.finish(number)? == Finished::Waits {
                 return Ok(());
             }
-        }
-        let plan = GcPlan::new(self.repo, self.options, self.progress)?;
-        self.stats.in_grace = plan.in_grace;
-        if !plan.is_empty()
-            && let Some(number) = self.condemn(&plan)?
-            && self.finish(number)? == Finished::Waits
-        {
-            return Ok(());
+            if let Condemned::ByThis(_) = condemned {
+                break;
+            }
         }
         self.tidy()
     }
@@ -199,14 +217,15 @@ impl Collector<'_> {
         Ok(may_have_been && self.stages()? != *before)
     }
 
-    /// Looks for a collection that is not done.
-    fn begin(&self) -> Result<Option<u32>, GcError> {
-        Ok(self.repo.collections()?.unfinished())
-    }
-
-    /// Writes anew what is needed of packs that are to go, and condemns these and all that are dead. Returns the number of
-    /// the collection.
-    fn condemn(&mut self, plan: &GcPlan) -> Result<Option<u32>, GcError> {
+    /// Writes anew what is needed of packs that are to go, and condemns these and all that are dead, by the collection of
+    /// this number.
+    ///
+    /// The number comes from a listing in which every collection was done. So there is never more than one that is not: of
+    /// two, each would take for gone what the other one names.
+    fn condemn(&mut self, plan: &GcPlan, number: Option<u32>) -> Result<Condemned, GcError> {
+        if plan.is_empty() {
+            return Ok(Condemned::Nothing);
+        }
         let mut packs: BTreeSet<PackId> = plan.dead.iter().map(|pack| pack.id).collect();
         if !plan.rewritten.is_empty() {
             let (rewritten, stats) = repack::rewrite(self.repo, plan, self.options.threads, self.progress)?;
@@ -215,11 +234,16 @@ impl Collector<'_> {
             packs.extend(rewritten);
         }
         if packs.is_empty() && plan.snapshots.is_empty() {
-            return Ok(None);
+            return Ok(Condemned::Nothing);
         }
-        let number = self.repo.collections()?.next_number().ok_or(GcError::NoNumber)?;
-        self.put(number, Stage::Condemned, packs.into_iter().collect(), Vec::new())?;
-        Ok(Some(number))
+        let number = number.ok_or(GcError::NoNumber)?;
+        // One that was begun since may be done by now, and its number be free again: nobody looks at what is condemned by it.
+        let is_last = self.repo.collections()?.next_number() == Some(number);
+        let condemned = packs.into_iter().collect();
+        if is_last && self.put(number, Stage::Condemned, condemned, Vec::new())? == Creation::Created {
+            return Ok(Condemned::ByThis(number));
+        }
+        Ok(Condemned::ByAnother(number))
     }
 
     /// Creates an object of a collection, unless another collector was faster: then its own counts.
@@ -229,11 +253,11 @@ impl Collector<'_> {
         stage: Stage,
         packs: Vec<PackId>,
         snapshots: Vec<SnapshotId>,
-    ) -> Result<(), GcError> {
+    ) -> Result<Creation, GcError> {
         let store = self.repo.config().store;
         let time = Timestamp::now();
-        self.repo.put_collection(&Collection { store, number, stage, time, packs, snapshots })?;
-        Ok(())
+        let collection = Collection { store, number, stage, time, packs, snapshots };
+        Ok(self.repo.put_collection(&collection)?)
     }
 
     /// Brings a collection to its end, whoever began it.
@@ -272,7 +296,8 @@ impl Collector<'_> {
         if boot_clock().saturating_sub(self.started) > DECISION_DEADLINE {
             return Err(GcError::TooOld);
         }
-        self.put(number, Stage::Final, packs, heard.dropped.into_iter().collect())
+        self.put(number, Stage::Final, packs, heard.dropped.into_iter().collect())?;
+        Ok(())
     }
 
     /// Replaces the index objects that name what is dead.
