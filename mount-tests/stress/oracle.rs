@@ -273,3 +273,91 @@ fn version_of(snapshot: &Value) -> Version {
     let number = |text: &Value| text.as_str().unwrap()[1..].parse().unwrap();
     Version { writer: number(&snapshot["source"]), version: number(&snapshot["tags"][0]) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    /// Damages a store in a way, and tells whether the oracle notices.
+    fn is_noticed(damage: impl FnOnce(&Lab, &Ledger, &str)) -> bool {
+        let (lab, ledger) = (Lab::new(), Ledger::new(1));
+        let host = lab.host("one");
+        let mut id = String::new();
+        for version in 1..3 {
+            id = id_of(&ledger.ingest(&host, Version { writer: 0, version }, &[]).succeeds().json());
+        }
+        damage(&lab, &ledger, &id);
+        let judge = || ledger.judge(&lab, &host, Depth::All, &mut Chooser::new(1, &[]));
+        catch_unwind(AssertUnwindSafe(judge)).is_err()
+    }
+
+    /// Returns the largest object below a folder of the store.
+    fn largest(lab: &Lab, folder: &str) -> std::path::PathBuf {
+        let below = lab.store().join(folder);
+        let objects = content::read(&below).into_iter().max_by_key(|(_, bytes)| bytes.len());
+        below.join(objects.unwrap().0)
+    }
+
+    #[test]
+    fn what_is_whole_is_not_blamed() {
+        assert!(!is_noticed(|_, _, _| {}));
+    }
+
+    #[test]
+    fn losses_are_noticed() {
+        for folder in ["snapshots", "packs", "index"] {
+            assert!(is_noticed(|lab, _, _| fs::remove_file(largest(lab, folder)).unwrap()), "{folder}");
+            let cuts_short = |lab: &Lab| {
+                let path = largest(lab, folder);
+                let bytes = fs::read(&path).unwrap();
+                fs::remove_file(&path).unwrap();
+                fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+            };
+            assert!(is_noticed(|lab, _, _| cuts_short(lab)), "{folder}");
+        }
+    }
+
+    #[test]
+    fn other_content_is_noticed() {
+        let claims = |ledger: &Ledger, id: &str| {
+            ledger.promises().acknowledged.insert(id.to_owned(), Version { writer: 0, version: 2 });
+        };
+        assert!(!is_noticed(|_, ledger, id| claims(ledger, id)));
+        let mislabels = |lab: &Lab, ledger: &Ledger, _: &str| {
+            let host = lab.host("one");
+            content::write(&host.source(), &content::files(ledger.seed, 1, 9));
+            let (tag, source) = ("v3", host.source());
+            let words = ["ingest", "--source", "w0", "--tag", tag, source.to_str().unwrap()];
+            host.run(&words).succeeds();
+        };
+        assert!(is_noticed(mislabels), "the content of another version");
+    }
+
+    #[test]
+    fn broken_promises_are_noticed() {
+        let forget = |lab: &Lab, id: &str| lab.host("two").run(&["forget", "--json", id]).succeeds().json();
+        assert!(
+            is_noticed(|lab, _, id| drop(forget(lab, id))),
+            "it was acknowledged, and nobody said that it goes"
+        );
+        let said = |lab: &Lab, ledger: &Ledger, id: &str| {
+            ledger.forgetting(id);
+            let said = forget(lab, id);
+            let snapshots = said["series"][0]["snapshots"].as_array().unwrap().clone();
+            snapshots
+                .iter()
+                .filter(|snapshot| snapshot["kept"] == false)
+                .for_each(|snapshot| ledger.forgotten(snapshot));
+        };
+        assert!(!is_noticed(said));
+        let rises = |lab: &Lab, ledger: &Ledger, id: &str| {
+            said(lab, ledger, id);
+            for mark in content::read(&lab.store().join("marks")).into_keys() {
+                fs::remove_file(lab.store().join("marks").join(mark)).unwrap();
+            }
+        };
+        assert!(is_noticed(rises), "it was forgotten, and is back");
+    }
+}

@@ -1,5 +1,5 @@
-//! Rounds: eight writers, two collectors, one who forgets and brings back, one who protects. Processes are killed and
-//! stopped at any time, and some sleep into the next round.
+//! Rounds: eight writers, two collectors, one who forgets and brings back, one who protects, one who reads. Processes are
+//! killed and stopped at any time, and some sleep into the next round.
 
 use std::fmt::Debug;
 use std::sync::Mutex;
@@ -160,6 +160,7 @@ impl World {
             }
             scope.spawn(|| act.forget());
             scope.spawn(|| act.protect());
+            scope.spawn(|| act.read());
         });
         self.judge(&writers, mode, is_full, &mut chooser);
     }
@@ -383,6 +384,28 @@ impl Act<'_> {
         for snapshot in ran.succeeds().json().as_array().unwrap() {
             ledger.committed(snapshot);
             count(&self.counts.brought_back, 1);
+        }
+    }
+
+    /// Reads while others collect: what nobody forgets is there all the time, and nothing is called damaged that is not.
+    fn read(&self) {
+        let mut chooser = self.chooser(6, 0);
+        let (host, ledger) = (self.world.lab.host("reader"), &self.world.ledger);
+        std::thread::sleep(chooser.time(600));
+        let fate = Odds { killed: 5, paused: 35, asleep: 0 }.fate(&mut chooser, PROCESS_MS / 2);
+        if chooser.percent(40) {
+            if let Outcome::Ended(ran) = self.run(host.command(&["verify"]), fate) {
+                ran.succeeds();
+            }
+            return;
+        }
+        let ids = ledger.acknowledged();
+        let Some(id) = chooser.pick(&ids) else { return };
+        let target = tempfile::Builder::new().prefix("yester-stress-").tempdir().unwrap();
+        let words = ["restore", id, "--to", target.path().to_str().unwrap()];
+        let Outcome::Ended(ran) = self.run(host.command(&words), fate) else { return };
+        if ran.code != Some(0) && ledger.acknowledged().contains(id) {
+            unexpected(&ran);
         }
     }
 
