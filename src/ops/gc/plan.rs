@@ -64,8 +64,10 @@ impl GcPlan {
     pub fn new(repo: &Repository, options: &GcOptions, progress: &dyn Progress) -> Result<Self, GcError> {
         let open = list_sessions(repo.store())?;
         let heard = Heard::listen(repo, options.grace)?;
-        let gone = heard.collections.gone_packs();
-        let live = heard.mark(repo, &gone, &HashSet::new(), progress)?;
+        let (gone, dead) = (heard.collections.gone_packs(), heard.collections.dead_packs());
+        // What is condemned and not decided may be needed after all, by who is waited for.
+        let undecided = gone.difference(&dead).copied().collect();
+        let live = heard.mark(repo, &dead, &undecided, progress)?;
         let named_by_open = packs_of(repo, &open)?;
         let in_grace = heard.in_grace();
         let mut plan = Self { snapshots: heard.dropped, in_grace, ..Self::default() };

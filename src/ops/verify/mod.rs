@@ -27,9 +27,10 @@ use crate::format::snapshot::Manifest;
 use crate::id::{PackId, SnapshotId};
 use crate::journal::{Journal, StorePlace};
 use crate::path::TreePath;
-use crate::progress::{Progress, error_chain};
+use crate::progress::{Event, Progress, error_chain};
 use crate::repo::snapshots::Snapshot;
 use crate::repo::{RepoError, Repository};
+use crate::store::key::{ObjectKey, Prefix};
 use packs::Held;
 use report::Report;
 use sample::PackTimes;
@@ -178,12 +179,27 @@ pub fn verify(
             Scope::Sample(share) => verify_sample(run, share),
         }
     };
-    let run = match attempt() {
+    let attempt = || match attempt() {
         // A damaged index says nothing about the store.
-        Err(VerifyError::Repo(error)) if repo.mend(&error)? => attempt()?,
-        ended => ended?,
+        Err(VerifyError::Repo(error)) if repo.mend(&error)? => attempt(),
+        ended => ended,
     };
-    let counts = run.counts;
+    let before = moving_objects(repo)?;
+    let Run { mut counts, report, mut coverage, .. } = attempt()?;
+    let mut damaged = report.into_damage();
+    let between = if damaged.is_empty() { BTreeSet::new() } else { moving_objects(repo)? };
+    if !damaged.is_empty() && !before.is_subset(&between) {
+        progress.event(Event::Warning(
+            "garbage was collected meanwhile: all is read once more, to tell what moved from what is damaged",
+        ));
+        let again = attempt()?;
+        (counts, coverage) = (again.counts, again.coverage);
+        let first = std::mem::replace(&mut damaged, again.report.into_damage());
+        // What is damaged is so both times, and what another collection moves is not.
+        if !between.is_subset(&moving_objects(repo)?) {
+            damaged.retain(|damage| first.iter().any(|other| other.object == damage.object));
+        }
+    }
     Ok(VerifyStats {
         objects: counts.objects.into_inner(),
         packs: counts.packs.into_inner(),
@@ -191,10 +207,21 @@ pub fn verify(
         chunks: counts.chunks.into_inner(),
         snapshots: counts.snapshots.into_inner(),
         bytes_read: counts.bytes_read.into_inner(),
-        damaged: run.report.into_damage(),
-        coverage: run.coverage.into_inner().unwrap_or_else(PoisonError::into_inner),
+        damaged,
+        coverage: coverage.into_inner().unwrap_or_else(PoisonError::into_inner),
         elapsed: started.elapsed(),
     })
+}
+
+/// Lists what collections delete, or what shows that they did: where none of this is gone, nothing was collected.
+fn moving_objects(repo: &Repository) -> Result<BTreeSet<ObjectKey>, RepoError> {
+    let mut keys = BTreeSet::new();
+    for prefix in [Prefix::Index, Prefix::Snapshots, Prefix::Gc] {
+        repo.store().list(prefix, &mut |object| {
+            keys.insert(object.key);
+        })?;
+    }
+    Ok(keys)
 }
 
 /// Returns the packs that may be missing. What does not open under `gc/` says nothing of them.

@@ -1,6 +1,7 @@
-//! A collector that is slow, and finds done by another one what it planned.
+//! Who is slow, and finds moved by a collector what it was about to read: another collector, or a verification.
 
 use super::*;
+use crate::ops::verify::{Scope, VerifyOptions, VerifyStats, verify};
 use crate::store::fault::{Call, Gate};
 
 /// A store where packs are to be deleted, and others to be written anew first.
@@ -12,8 +13,13 @@ fn world() -> World {
     world
 }
 
-/// Lets others do something while a collector waits at a call; returns what that did in the end.
-fn while_waiting(world: &World, waits_at: fn(&Call) -> bool, others: impl FnOnce()) -> GcStats {
+/// Lets others do something while one host waits at a call; returns what that did in the end.
+fn while_waiting<T: Send>(
+    world: &World,
+    act: fn(&Repository) -> T,
+    waits_at: fn(&Call) -> bool,
+    others: impl FnOnce(),
+) -> T {
     let slow = world.fixture.on_another_host();
     let gate = Gate::new();
     let at = std::sync::Arc::clone(&gate);
@@ -24,12 +30,20 @@ fn while_waiting(world: &World, waits_at: fn(&Call) -> bool, others: impl FnOnce
         waits.then(|| Fault::Block(std::sync::Arc::clone(&at)))
     });
     std::thread::scope(|scope| {
-        let collected = scope.spawn(|| collect(&slow.repo, &AT_ONCE, &Silent));
+        let acted = scope.spawn(|| act(&slow.repo));
         gate.wait_for_arrivals(1).unwrap();
         others();
         gate.release();
-        collected.join().unwrap().unwrap()
+        acted.join().unwrap()
     })
+}
+
+fn collect_at_once(repo: &Repository) -> GcStats {
+    collect(repo, &AT_ONCE, &Silent).unwrap()
+}
+
+fn verify_all(repo: &Repository) -> VerifyStats {
+    verify(repo, Scope::All, &VerifyOptions { threads: 1, journal: None }, &Silent).unwrap()
 }
 
 fn lists_packs(call: &Call) -> bool {
@@ -39,7 +53,7 @@ fn lists_packs(call: &Call) -> bool {
 /// Lets another collector do everything while a first one waits.
 fn overtake(waits_at: fn(&Call) -> bool) {
     let world = world();
-    let stats = while_waiting(&world, waits_at, || {
+    let stats = while_waiting(&world, collect_at_once, waits_at, || {
         let stats = world.collect();
         assert!(stats.rewritten_packs == 1 && stats.waiting_for.is_empty(), "{stats:?}");
     });
@@ -64,11 +78,45 @@ fn two_collections_are_never_under_way() {
     let mut world = world();
     let other = world.fixture.on_another_host();
     let session = SessionWriter::open(&other.repo, SessionOptions::new("slow")).unwrap();
-    let stats = while_waiting(&world, lists_packs, || assert_eq!(world.collect().waiting_for.len(), 1));
+    let stats = while_waiting(&world, collect_at_once, lists_packs, || {
+        assert_eq!(world.collect().waiting_for.len(), 1)
+    });
     assert_eq!(stats.waiting_for.len(), 1);
     assert_eq!(world.count(Prefix::Gc), 1);
     let relied_on = other.commit_through(session, |maker| entries(maker, &files(0..20)));
     world.acknowledged.commit(relied_on.manifest.id, files(0..20));
+    // What is condemned and not decided is there: a plan fails where anything is missing.
+    drop(world.plan());
     assert_eq!(world.collect().waiting_for, []);
     world.judge();
+}
+
+/// Packs that move while a verification reads are no damage.
+#[test]
+fn what_moves_is_not_damaged() {
+    let waits: [fn(&Call) -> bool; 3] = [
+        lists_packs,
+        |call| call.operation == Operation::Get && call.object.starts_with("packs/"),
+        |call| call.operation == Operation::List && call.object == Prefix::Marks.as_str(),
+    ];
+    for waits_at in waits {
+        let world = world();
+        let stats = while_waiting(&world, verify_all, waits_at, || drop(world.collect()));
+        assert_eq!((stats.damaged, stats.snapshots), (Vec::new(), 1));
+    }
+}
+
+/// What is damaged is told, whatever moves.
+#[test]
+fn what_is_damaged_is_told_while_others_collect() {
+    let mut world = world();
+    world.commit(&files(40..44));
+    let pack = world.fixture.pack_of(ChunkKind::Data, &noise(41, 40_000)[..5000]);
+    world.fixture.tamper(&pack, |bytes| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+    });
+    let stats = while_waiting(&world, verify_all, lists_packs, || drop(world.collect()));
+    let objects: Vec<_> = stats.damaged.iter().map(|damage| damage.object.as_str()).collect();
+    assert_eq!(objects, [pack.as_str()]);
 }
