@@ -146,8 +146,6 @@ const CHANGES: [c_long; 19] = [
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::lab::{Lab, can};
 
@@ -160,6 +158,7 @@ mod tests {
         let host = lab.host("one");
         let null = Path::new("/dev/null");
         let init = |death| {
+            let _ = std::fs::remove_dir_all(lab.path().join("hosts"));
             let _ = std::fs::remove_dir_all(lab.store());
             let _ = std::fs::remove_file(lab.path().join("key"));
             run(&host, &["init".to_owned()], null, death)
@@ -167,12 +166,12 @@ mod tests {
         let whole = init(None);
         assert!(whole.calls > 10, "{}", whole.calls);
         whole.ran.unwrap().succeeds();
-        let mut left = BTreeSet::new();
-        for death in [1, whole.calls / 2, whole.calls] {
+        // Threads race, so that one run has a few calls more than another one.
+        for death in [1, whole.calls / 4, whole.calls / 2] {
             let traced = init(Some(death));
             assert!(traced.ran.is_none() && traced.calls == death, "{death}");
-            left.insert(crate::content::read(lab.path()).len());
+            let config = lab.store().join("config/1.json");
+            assert!(!config.exists(), "it was killed before the end, {death}");
         }
-        assert_eq!(left.len(), 3, "each leaves something else");
     }
 }
