@@ -4,11 +4,17 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::frames::{DecodedFrame, damaged_chunk, weightier};
+use super::refresh::Brought;
 use super::{RepoError, Repository};
 use crate::crypto::hash::ChunkKind;
 use crate::id::ChunkId;
 use crate::index::{ChunkHome, FrameRef};
 use crate::store::StoreErrorKind;
+
+/// How often the index objects of the store are listed for a chunk that is nowhere, and how often where some were replaced
+/// each time.
+const LOOKS_MIN: u32 = 2;
+const LOOKS_MAX: u32 = 10;
 
 /// A verified chunk: a slice of a decoded frame, cheap to clone.
 ///
@@ -29,19 +35,32 @@ impl Deref for Chunk {
 }
 
 impl Repository {
-    /// Returns the chunk, verified. Tries every home of it, and looks at the store's index objects once more
-    /// if its packs are gone.
+    /// Returns the chunk, verified. Tries every home of it, and looks at the store's index objects again if its packs are
+    /// gone.
     ///
     /// # Errors
     /// [`RepoError::MissingChunk`] if no pack holds it, [`RepoError::Damaged`] if none of them gives it whole.
     pub fn chunk(&self, kind: ChunkKind, id: &ChunkId) -> Result<Chunk, RepoError> {
         match self.chunk_from_homes(kind, id) {
-            Err(error) if is_stale(&error) => {
-                self.refresh()?;
-                self.chunk_from_homes(kind, id)
-            }
+            Err(error) if is_stale(&error) => self.chunk_that_moved(kind, id),
             Err(error) if self.mend(&error)? => self.chunk_from_homes(kind, id),
             other => other,
+        }
+    }
+
+    /// Returns a chunk that is not where the index has it. Twice at least: a listing that runs while a collector replaces an
+    /// index object may show neither the old one nor the new one, but the next listing shows the new one.
+    fn chunk_that_moved(&self, kind: ChunkKind, id: &ChunkId) -> Result<Chunk, RepoError> {
+        let mut looks = 0;
+        loop {
+            looks += 1;
+            let brought = self.refresh_once()?;
+            match self.chunk_from_homes(kind, id) {
+                Err(error)
+                    if is_stale(&error)
+                        && (looks < LOOKS_MIN || (brought == Brought::NotAll && looks < LOOKS_MAX)) => {}
+                other => return other,
+            }
         }
     }
 

@@ -25,7 +25,7 @@ enum Damaged {
 
 /// Whether every index object that was listed was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Brought {
+pub(super) enum Brought {
     All,
     /// Some were superseded since, and what replaces them may not have been listed.
     NotAll,
@@ -45,9 +45,14 @@ impl Repository {
         if super::flaw::Flaw::TrustsOldIndex.is_back() {
             return Ok(());
         }
+        self.refresh_once().map(|_| ())
+    }
+
+    /// Does what [`Self::refresh`] does, and tells whether that was all.
+    pub(super) fn refresh_once(&self) -> Result<Brought, RepoError> {
         match self.bring_up_to_date(Damaged::LeftOut) {
-            Err(error) if self.mend(&error)? => Ok(()),
-            other => other.map(|_| ()),
+            Err(error) if self.mend(&error)? => Ok(Brought::All),
+            other => other,
         }
     }
 

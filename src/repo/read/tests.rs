@@ -1,5 +1,7 @@
 //! Delta frames, read through the index, as sessions write them and as none does: packs are made by hand.
 
+mod moving;
+
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 
