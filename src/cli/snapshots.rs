@@ -134,35 +134,24 @@ pub(super) fn full_document(snapshot: &Snapshot) -> Map<String, Value> {
 }
 
 fn table(snapshots: &[Snapshot]) -> String {
-    let mut table = Table::new(&[
-        ("ID", Align::Left),
-        ("TIME", Align::Left),
-        ("SOURCE", Align::Left),
-        ("HOST", Align::Left),
-        ("FILES", Align::Right),
-        ("SIZE", Align::Right),
-        ("NEW", Align::Right),
-        ("STATE", Align::Left),
-        ("TAGS", Align::Left),
-    ]);
-    for snapshot in snapshots {
-        let manifest = &snapshot.manifest;
-        table.push(vec![
-            manifest.id.short(),
-            human::time(manifest.time),
-            manifest.source.clone(),
-            escape(manifest.host.as_bytes()),
-            human::count(manifest.totals.files),
-            human::bytes(manifest.totals.bytes),
-            human::bytes(manifest.totals.added_bytes),
-            state_words(snapshot),
-            escape(manifest.tags.join(", ").as_bytes()),
-        ]);
-    }
-    table.render()
+    table_with(("NEW", Align::Right), snapshots, |snapshot| {
+        (human::bytes(snapshot.manifest.totals.added_bytes), state_words(snapshot))
+    })
 }
 
 fn forgotten_table(snapshots: &[Snapshot]) -> String {
+    table_with(("FORGOTTEN", Align::Left), snapshots, |snapshot| {
+        let since = snapshot.forgotten_since.map(human::time).unwrap_or_default();
+        (since, completeness_word(snapshot).to_owned())
+    })
+}
+
+/// Makes a table with a column of its own; `cells` returns what stands there, and the state.
+fn table_with(
+    own: (&str, Align),
+    snapshots: &[Snapshot],
+    cells: impl Fn(&Snapshot) -> (String, String),
+) -> String {
     let mut table = Table::new(&[
         ("ID", Align::Left),
         ("TIME", Align::Left),
@@ -170,12 +159,13 @@ fn forgotten_table(snapshots: &[Snapshot]) -> String {
         ("HOST", Align::Left),
         ("FILES", Align::Right),
         ("SIZE", Align::Right),
-        ("FORGOTTEN", Align::Left),
+        own,
         ("STATE", Align::Left),
         ("TAGS", Align::Left),
     ]);
     for snapshot in snapshots {
         let manifest = &snapshot.manifest;
+        let (cell, state) = cells(snapshot);
         table.push(vec![
             manifest.id.short(),
             human::time(manifest.time),
@@ -183,8 +173,8 @@ fn forgotten_table(snapshots: &[Snapshot]) -> String {
             escape(manifest.host.as_bytes()),
             human::count(manifest.totals.files),
             human::bytes(manifest.totals.bytes),
-            snapshot.forgotten_since.map(human::time).unwrap_or_default(),
-            completeness_word(snapshot).to_owned(),
+            cell,
+            state,
             escape(manifest.tags.join(", ").as_bytes()),
         ]);
     }
