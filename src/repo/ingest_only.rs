@@ -126,6 +126,10 @@ impl ObjectStore for CreateOnly {
     fn location(&self) -> String {
         self.below.location()
     }
+
+    fn requests_at_once(&self) -> usize {
+        self.below.requests_at_once()
+    }
 }
 
 #[test]

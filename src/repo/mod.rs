@@ -19,6 +19,7 @@ mod ingest_only;
 pub mod keys;
 mod local;
 pub mod open;
+pub(crate) mod parallel;
 pub mod read;
 pub mod readers;
 pub(crate) mod refresh;

@@ -74,6 +74,8 @@ pub enum Fault {
     FlipBit(usize),
     /// The call waits until the gate is released, and is then carried out.
     Block(Arc<Gate>),
+    /// The call is carried out after so long, as in a distant store.
+    Delay(Duration),
 }
 
 type Script = Box<dyn FnMut(&Call) -> Option<Fault> + Send>;
@@ -81,6 +83,7 @@ type Script = Box<dyn FnMut(&Call) -> Option<Fault> + Send>;
 /// A store around another one, whose calls fail as a script says.
 pub struct FaultStore {
     inner: Arc<dyn ObjectStore>,
+    requests_at_once: Option<usize>,
     state: Mutex<State>,
 }
 
@@ -96,7 +99,13 @@ impl FaultStore {
     /// Wraps a store; at first, every call passes.
     #[must_use]
     pub fn new(inner: Arc<dyn ObjectStore>) -> Self {
-        Self { inner, state: Mutex::default() }
+        Self { inner, requests_at_once: None, state: Mutex::default() }
+    }
+
+    /// Wraps a store, and says that so many requests are worth having under way at once, as of a distant one.
+    #[must_use]
+    pub fn distant(inner: Arc<dyn ObjectStore>, requests_at_once: usize) -> Self {
+        Self { requests_at_once: Some(requests_at_once), ..Self::new(inner) }
     }
 
     /// Lets `script` decide about every further call, in place of any script before; `None` lets it pass.
@@ -172,6 +181,10 @@ impl FaultStore {
                 gate.wait().map_err(|error| StoreError::from_io(operation.as_str(), object.into(), error))?;
                 Ok(None)
             }
+            Some(Fault::Delay(time)) => {
+                std::thread::sleep(time);
+                Ok(None)
+            }
             other => Ok(other),
         }
     }
@@ -222,6 +235,10 @@ impl ObjectStore for FaultStore {
 
     fn location(&self) -> String {
         self.inner.location()
+    }
+
+    fn requests_at_once(&self) -> usize {
+        self.requests_at_once.unwrap_or_else(|| self.inner.requests_at_once())
     }
 }
 

@@ -249,6 +249,10 @@ impl ObjectStore for LocalStore {
     fn location(&self) -> String {
         self.path.display().to_string()
     }
+
+    fn requests_at_once(&self) -> usize {
+        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    }
 }
 
 /// Splits a key into the path of its directory, empty for the root, and its file name.

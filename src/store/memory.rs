@@ -76,6 +76,10 @@ impl ObjectStore for MemoryStore {
     fn location(&self) -> String {
         "memory".to_owned()
     }
+
+    fn requests_at_once(&self) -> usize {
+        1
+    }
 }
 
 fn read_payload(payload: Payload<'_>) -> io::Result<Arc<[u8]>> {

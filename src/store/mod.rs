@@ -67,6 +67,10 @@ pub trait ObjectStore: Send + Sync {
 
     /// Returns how people name this store: a path or URL, for messages only.
     fn location(&self) -> String;
+
+    /// Returns how many requests are worth having under way at a time, at least 1: a disk serves as many as there are
+    /// cores to ask it, and a distant place takes long for each but serves many.
+    fn requests_at_once(&self) -> usize;
 }
 
 /// The bytes of a new object: in memory, or in a spooled file from its start.

@@ -99,6 +99,10 @@ mod tests {
         fn location(&self) -> String {
             "unconditional".to_owned()
         }
+
+        fn requests_at_once(&self) -> usize {
+            1
+        }
     }
 
     fn leftovers(store: &dyn ObjectStore) -> usize {

@@ -131,4 +131,8 @@ impl ObjectStore for View {
     fn location(&self) -> String {
         self.store.location()
     }
+
+    fn requests_at_once(&self) -> usize {
+        self.store.requests_at_once()
+    }
 }

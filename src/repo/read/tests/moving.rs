@@ -59,6 +59,10 @@ impl ObjectStore for Moving {
     fn location(&self) -> String {
         self.below.location()
     }
+
+    fn requests_at_once(&self) -> usize {
+        self.below.requests_at_once()
+    }
 }
 
 /// Reads a chunk on a host that knows nothing yet, while the index object that names its pack is replaced so often.
