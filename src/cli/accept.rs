@@ -35,9 +35,10 @@ pub(super) fn run(context: &Context, args: &AcceptArgs) -> Result<(), CommandErr
             .hint("`yester snapshots` shows which are suspicious: give the beginning of an id"));
     }
     let repo = context.open()?;
+    let all = repo.snapshots()?;
     let mut snapshots = Vec::new();
     for name in &args.snapshots {
-        snapshots.push(repo.find_snapshot(name)?);
+        snapshots.push(repo.find_among(all.clone(), name)?);
     }
     let mut documents = Vec::new();
     for snapshot in &mut snapshots {

@@ -102,11 +102,11 @@ pub(super) fn run(context: &Context, args: &ForgetArgs) -> Result<(), CommandErr
             .hint("give rules, such as --keep-daily 7 --keep-weekly 5, or the snapshots to forget"));
     }
     let repo = context.open()?;
-    let mut snapshots = repo.snapshots()?;
-    let all = snapshots.len();
+    let all = repo.snapshots()?;
+    let mut snapshots = all.clone();
     snapshots.retain(|snapshot| args.filter.matches(&snapshot.manifest));
-    if snapshots.is_empty() && all > 0 {
-        context.tell(&format!("none of the {all} snapshots here is of that source, host and tag"));
+    if snapshots.is_empty() && !all.is_empty() {
+        context.tell(&format!("none of the {} snapshots here is of that source, host and tag", all.len()));
     }
     let zone = TimeZone::try_system();
     let now = Timestamp::now().to_zoned(zone.clone().unwrap_or(TimeZone::UTC));
@@ -120,7 +120,7 @@ pub(super) fn run(context: &Context, args: &ForgetArgs) -> Result<(), CommandErr
         }
         by_policy(snapshots, &policy, &now)?
     } else {
-        let named = named(&repo, &args.snapshots)?;
+        let named = named(&repo, &all, &args.snapshots)?;
         let ids: BTreeSet<_> = named.kept.iter().map(|snapshot| snapshot.manifest.id).collect();
         forgotten_before = named.forgotten;
         ForgetPlan::by_name(snapshots, &ids)
@@ -185,11 +185,11 @@ struct Named {
     forgotten: Vec<Snapshot>,
 }
 
-/// Finds the snapshots of these names.
-fn named(repo: &Repository, names: &[String]) -> Result<Named, CommandError> {
+/// Finds the snapshots of these names, among all that are kept or forgotten.
+fn named(repo: &Repository, all: &[Snapshot], names: &[String]) -> Result<Named, CommandError> {
     let mut named = Named::default();
     for name in names {
-        match repo.find_snapshot(name) {
+        match repo.find_among(all.to_vec(), name) {
             Ok(snapshot) if snapshot.marks.protected => {
                 return Err(CommandError::message(
                     ErrorKind::Failed,

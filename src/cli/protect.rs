@@ -8,7 +8,8 @@ use super::exit::{CommandError, ErrorKind};
 use super::snapshots::full_document;
 use super::{human, output};
 use crate::ops::protect::{self, ProtectError};
-use crate::repo::snapshots::{Marking, Snapshot};
+use crate::repo::marks::Marking;
+use crate::repo::snapshots::Snapshot;
 
 /// Protect snapshots from being forgotten
 #[derive(Debug, Args)]
@@ -33,9 +34,10 @@ pub(super) struct ProtectArgs {
 /// Protects the snapshots, or ends that, once all their names are found to mean one.
 pub(super) fn run(context: &Context, args: &ProtectArgs) -> Result<(), CommandError> {
     let repo = context.open()?;
+    let all = repo.snapshots()?;
     let mut snapshots = Vec::new();
     for name in &args.snapshots {
-        snapshots.push(repo.find_snapshot(name)?);
+        snapshots.push(repo.find_among(all.clone(), name)?);
     }
     let mut documents = Vec::new();
     for snapshot in &mut snapshots {

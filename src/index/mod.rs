@@ -36,7 +36,7 @@ use crate::format::tree::Time;
 use crate::id::{PackId, StoreId};
 
 pub use error::IndexError;
-pub use objects::CachedObject;
+pub use objects::{CachedObject, NewObject};
 pub use places::{ChunkPlace, ListedObject};
 pub use similar::SimilarFrame;
 pub use totals::{FrameSums, IndexTotals, Sum};

@@ -20,6 +20,14 @@ pub struct CachedObject {
     pub key: SealKey,
 }
 
+/// A copy that is to be kept.
+pub struct NewObject {
+    /// The object's key in the store.
+    pub store_key: String,
+    /// The copy.
+    pub object: CachedObject,
+}
+
 impl Index {
     /// Returns all copies whose store key starts with `prefix`, by store key.
     ///
@@ -44,27 +52,28 @@ impl Index {
         })
     }
 
-    /// Keeps a copy of an object with the key that opens it.
+    /// Returns the store keys of all copies that start with `prefix`.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be read or is damaged.
+    pub fn cached_keys(&self, prefix: &str) -> Result<BTreeSet<String>, IndexError> {
+        self.pool.read(|connection| keys_below(connection, prefix))
+    }
+
+    /// Keeps copies of objects with the keys that open them, in one transaction.
     ///
     /// # Errors
     /// Fails if the file cannot be written or is damaged.
-    pub fn cache_object(
-        &self,
-        store_key: &str,
-        bytes: &[u8],
-        object_key: &SealKey,
-    ) -> Result<(), IndexError> {
+    pub fn cache_objects(&self, objects: &[NewObject]) -> Result<(), IndexError> {
         self.pool.write(|transaction| {
-            transaction
-                .prepare_cached(
-                    "INSERT INTO objects (key, bytes, object_key) VALUES (?1, ?2, ?3)
-                     ON CONFLICT DO UPDATE SET bytes = excluded.bytes, object_key = excluded.object_key",
-                )?
-                .execute((
-                    store_key,
-                    bytes,
-                    wrapped_key::wrap(&self.cache_key, store_key.as_bytes(), object_key)?,
-                ))?;
+            let mut statement = transaction.prepare_cached(
+                "INSERT INTO objects (key, bytes, object_key) VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO UPDATE SET bytes = excluded.bytes, object_key = excluded.object_key",
+            )?;
+            for NewObject { store_key, object } in objects {
+                let wrapped = wrapped_key::wrap(&self.cache_key, store_key.as_bytes(), &object.key)?;
+                statement.execute((store_key, &object.bytes, wrapped))?;
+            }
             Ok(())
         })
     }

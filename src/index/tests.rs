@@ -380,8 +380,10 @@ fn small_objects_are_kept() {
     let index = folder.open();
     assert!(index.cached_objects("snapshots/").unwrap().is_empty());
     for key in ["marks/a.0", "snapshots/a", "snapshots/b", "snapshots0"] {
-        index.cache_object(key, b"old", &SealKey::from_bytes(&[6; 32])).unwrap();
-        index.cache_object(key, key.as_bytes(), &SealKey::from_bytes(&[7; 32])).unwrap();
+        for (bytes, secret) in [(&b"old"[..], [6; 32]), (key.as_bytes(), [7; 32])] {
+            let object = CachedObject { bytes: bytes.to_vec(), key: SealKey::from_bytes(&secret) };
+            index.cache_objects(&[NewObject { store_key: key.to_owned(), object }]).unwrap();
+        }
     }
     index.retain_objects("snapshots/", &BTreeSet::from(["snapshots/b".to_owned()])).unwrap();
     for (prefix, kept) in

@@ -3,7 +3,8 @@
 //! How a mark finds its number is left to `repo`.
 
 use crate::format::snapshot::MarkState;
-use crate::repo::snapshots::{Marking, Snapshot};
+use crate::repo::marks::Marking;
+use crate::repo::snapshots::Snapshot;
 use crate::repo::{RepoError, Repository};
 
 /// What came of it.

@@ -1,7 +1,8 @@
 //! Protecting snapshots, so that no policy forgets them.
 
 use crate::format::snapshot::MarkState;
-use crate::repo::snapshots::{Marking, Snapshot};
+use crate::repo::marks::Marking;
+use crate::repo::snapshots::Snapshot;
 use crate::repo::{RepoError, Repository};
 
 /// Why a snapshot is not protected.

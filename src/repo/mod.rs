@@ -18,6 +18,8 @@ mod frozen;
 mod ingest_only;
 pub mod keys;
 mod local;
+pub mod marks;
+mod names;
 pub mod open;
 pub(crate) mod parallel;
 pub mod read;
@@ -25,6 +27,7 @@ pub mod readers;
 pub(crate) mod refresh;
 pub mod session;
 pub(crate) mod slots;
+mod small_objects;
 pub mod snapshots;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{RepoError, get_small};
+use super::{RepoError, get_small, parallel};
 use crate::crypto::CryptoError;
 use crate::crypto::secrets::RootSecret;
 use crate::crypto::slot::{Credential, SlotKdf, WrappedRoot};
@@ -45,46 +45,39 @@ pub(super) fn list(store: &dyn ObjectStore) -> Result<BTreeMap<SlotId, ListedCop
     Ok(copies)
 }
 
-/// Opens the root secret with the first key slot that fits, and says which one it was. A copy that is damaged or cannot be read is passed
-/// over for the other one.
+/// Opens the root secret with the first key slot that fits, and says which one it was. A copy that is damaged or cannot be
+/// read is passed over for the other one.
 pub(super) fn unlock(
     store: &dyn ObjectStore,
     domain: DomainId,
     credential: &Credential,
 ) -> Result<(SlotId, RootSecret), RepoError> {
-    let mut whole = 0;
-    let mut unread = None;
-    for (id, copies) in list(store)?.into_iter().take(SLOTS_MAX) {
-        let mut tried: Vec<KeySlot> = Vec::new();
-        for (key, length) in copies {
-            let slot = match read(store, &key, length) {
-                Ok(slot) if slot.domain == domain => slot,
-                Ok(_) => continue,
-                Err(error) => {
-                    tracing::warn!("{key} was passed over: {error}");
-                    unread = Some(error);
-                    continue;
-                }
-            };
-            // The copies are the same, unless one is damaged: then the credential may open the other one alone.
-            if tried.contains(&slot) {
-                continue;
+    let listed = list(store)?;
+    let mut attempt = Attempt { domain, credential, whole: 0, unread: None, tried: BTreeMap::new() };
+    // The first copy of each at the same time. The others are asked for only if none of these fits.
+    for copy in 0..usize::from(u8::MAX) {
+        let copies: Vec<_> = listed
+            .iter()
+            .take(SLOTS_MAX)
+            .filter_map(|(id, copies)| Some((*id, copies.get(copy)?.clone())))
+            .map(|object| (object, 0))
+            .collect();
+        if copies.is_empty() {
+            break;
+        }
+        let fetch = |(id, (key, length))| Ok::<_, RepoError>((id, read(store, &key, length), key));
+        let mut opened = None;
+        parallel::in_order(store.requests_at_once(), u64::MAX, copies, fetch, |(id, slot, key)| {
+            if opened.is_none() {
+                opened = attempt.open(id, &key, slot)?.map(|root| (id, root));
             }
-            if fits(&slot.root.kdf, credential) {
-                match slot.root.unwrap_root(domain, credential) {
-                    Ok(root) => return Ok((id, root)),
-                    Err(CryptoError::WrongKey) => whole += 1,
-                    Err(CryptoError::Open | CryptoError::Parameters(_)) => {
-                        tracing::warn!("{key} is damaged and was passed over");
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            } else {
-                whole += 1;
-            }
-            tried.push(slot);
+            Ok(())
+        })?;
+        if let Some(opened) = opened {
+            return Ok(opened);
         }
     }
+    let Attempt { whole, unread, .. } = attempt;
     let location = store.location();
     Err(match unread {
         // What could not be read may have been the slot that fits.
@@ -92,6 +85,56 @@ pub(super) fn unlock(
         _ if whole == 0 => RepoError::NoKeySlot(location),
         _ => RepoError::WrongKey(location),
     })
+}
+
+/// One credential that is tried with slot after slot.
+struct Attempt<'a> {
+    domain: DomainId,
+    credential: &'a Credential,
+    /// Slots that are whole, and that it does not open.
+    whole: usize,
+    /// Why a slot was not read.
+    unread: Option<RepoError>,
+    tried: BTreeMap<SlotId, Vec<KeySlot>>,
+}
+
+impl Attempt<'_> {
+    /// Returns what is in a slot if the credential opens it.
+    fn open(
+        &mut self,
+        id: SlotId,
+        key: &ObjectKey,
+        slot: Result<KeySlot, RepoError>,
+    ) -> Result<Option<RootSecret>, RepoError> {
+        let slot = match slot {
+            Ok(slot) if slot.domain == self.domain => slot,
+            Ok(_) => return Ok(None),
+            Err(error) => {
+                tracing::warn!("{key} was passed over: {error}");
+                self.unread = Some(error);
+                return Ok(None);
+            }
+        };
+        let tried = self.tried.entry(id).or_default();
+        // The copies are the same, unless one is damaged: then the credential may open the other one alone.
+        if tried.contains(&slot) {
+            return Ok(None);
+        }
+        if fits(&slot.root.kdf, self.credential) {
+            match slot.root.unwrap_root(self.domain, self.credential) {
+                Ok(root) => return Ok(Some(root)),
+                Err(CryptoError::WrongKey) => self.whole += 1,
+                Err(CryptoError::Open | CryptoError::Parameters(_)) => {
+                    tracing::warn!("{key} is damaged and was passed over");
+                }
+                Err(error) => return Err(error.into()),
+            }
+        } else {
+            self.whole += 1;
+        }
+        tried.push(slot);
+        Ok(None)
+    }
 }
 
 pub(super) fn read(

@@ -107,12 +107,11 @@ impl ForgetPlan {
     /// # Errors
     /// See [`Repository::mark`]. What was forgotten before stays so, and the same plan can be carried out again.
     pub fn execute(&self, repo: &Repository) -> Result<u64, RepoError> {
-        let mut forgotten = 0;
-        for snapshot in self.forgotten() {
-            repo.mark(snapshot.manifest.id, MarkState::Forgotten)?;
-            forgotten += 1;
+        let ids: BTreeSet<SnapshotId> = self.forgotten().map(|snapshot| snapshot.manifest.id).collect();
+        if !ids.is_empty() {
+            repo.mark_all(&ids, MarkState::Forgotten)?;
         }
-        Ok(forgotten)
+        Ok(ids.len() as u64)
     }
 }
 

@@ -33,7 +33,7 @@ use crate::format::frame::{FrameChunk, FrameEntry};
 use crate::format::pack::PACK_TARGET_BYTES;
 use crate::format::snapshot::{Manifest, SnapshotObject};
 use crate::id::{ChunkId, PackId, SessionId};
-use crate::index::{FrameRecord, FrameRef, Index, PackRow};
+use crate::index::{CachedObject, FrameRecord, FrameRef, Index, NewObject, PackRow};
 use crate::process::boot_clock;
 use crate::store::key::ObjectKey;
 use crate::store::{Creation, ObjectStore, Payload};
@@ -546,8 +546,9 @@ impl SettledSession {
         if outcome == Creation::AlreadyExists && shared.store.get(&key, None)? != bytes {
             return Err(shared.fenced("a garbage collection gave it up"));
         }
+        let copy = NewObject { store_key: key.to_string(), object: CachedObject { bytes, key: object_key } };
         if shared.keys.ingest_writer().is_some()
-            && let Err(error) = shared.index.cache_object(key.as_str(), &bytes, &object_key)
+            && let Err(error) = shared.index.cache_objects(&[copy])
         {
             // It is committed; this host alone will not list it, since it cannot read it back.
             tracing::warn!("snapshot {} is not noted in the local index: {error}", shared.id);

@@ -1,13 +1,14 @@
-//! Names of snapshots, and marks: what they say together, and how a new one finds its number.
+//! What marks say together, how a new one finds its number, and how many requests all that takes.
 
 use std::sync::Arc;
 
 use super::*;
 use crate::crypto::secrets::{Writer, WriterClass};
 use crate::format::collection::Stage;
+use crate::format::snapshot::Completeness;
 use crate::repo::testing::TestStore;
 use crate::store::ObjectStore;
-use crate::store::fault::{FaultStore, Operation};
+use crate::store::fault::{Fault, FaultStore, Gate, Operation};
 use crate::store::memory::MemoryStore;
 
 use MarkState::{Accepted, Forgotten, Protected, Restored, Unprotected};
@@ -194,28 +195,57 @@ fn a_store_that_needs_a_newer_writer_gets_no_mark() {
     assert!(numbers(&test, id).is_empty());
 }
 
+/// Sees each snapshot of a store with a cold cache, with so many requests worth having under way.
+fn cold_and_distant(test: &mut TestStore, requests: usize) -> (Repository, Arc<FaultStore>) {
+    drop(test.open_cold());
+    let distant = Arc::new(FaultStore::distant(Arc::clone(&test.store) as Arc<dyn ObjectStore>, requests));
+    let repo = test.open_through(Arc::clone(&distant) as Arc<dyn ObjectStore>);
+    distant.clear_calls();
+    (repo, distant)
+}
+
 #[test]
-fn where_all_are_suspicious_latest_says_so_and_by_which_name() {
-    let test = TestStore::new();
+fn many_are_forgotten_by_one_listing_and_a_mark_each() {
+    let mut test = TestStore::new();
     let repo = test.open();
-    let error = |name: &str| repo.find_snapshot(name).unwrap_err();
-    assert!(matches!(error("latest"), RepoError::NoSnapshot(name) if name == "latest"));
-    test.commit(&repo, "db", Completeness::Suspicious);
-    let newest = test.commit(&repo, "db", Completeness::Suspicious);
-    for asked in ["latest", "latest:db", "latest:testhost/db"] {
-        match error(asked) {
-            RepoError::OnlySuspicious { name, newest: shown } => {
-                assert_eq!(name, asked);
-                assert!(shown.ends_with(&newest.id.short()), "{shown}");
-            }
-            other => panic!("{asked}: {other}"),
-        }
+    let ids: BTreeSet<_> = (0..20).map(|_| test.commit(&repo, "db", Completeness::Complete).id).collect();
+    let stood = *ids.first().unwrap();
+    repo.mark(stood, Forgotten).unwrap();
+    let (repo, distant) = cold_and_distant(&mut test, 4);
+    let made = repo.mark_all(&ids, Forgotten).unwrap();
+    assert_eq!(made, ids.iter().copied().filter(|id| *id != stood).collect());
+    let counts =
+        [Operation::List, Operation::Get, Operation::Create].map(|operation| distant.count(operation));
+    assert_eq!(counts, [1, 1, 19], "the only mark that there was is read");
+    assert!(repo.snapshots().unwrap().is_empty());
+    assert!(repo.mark_all(&ids, Forgotten).unwrap().is_empty());
+}
+
+#[test]
+fn manifests_and_marks_are_read_several_at_a_time() {
+    let mut test = TestStore::new();
+    let repo = test.open();
+    for _ in 0..6 {
+        let id = test.commit(&repo, "db", Completeness::Complete).id;
+        repo.mark(id, Protected).unwrap();
     }
-    assert!(matches!(error("latest:none"), RepoError::NoSnapshot(name) if name == "latest:none"));
-    assert!(matches!(error("latest:other/db"), RepoError::NoSnapshot(name) if name == "latest:other/db"));
-    for name in [newest.id.hex(), newest.id.short(), newest.time.to_string()] {
-        assert_eq!(repo.find_snapshot(&name).unwrap().manifest.id, newest.id);
+    let (repo, distant) = cold_and_distant(&mut test, 3);
+    for prefix in [Prefix::Marks, Prefix::Snapshots] {
+        let gate = Gate::new();
+        let closed = Arc::clone(&gate);
+        distant.script(move |call| {
+            let is_held = call.operation == Operation::Get && call.object.starts_with(prefix.as_str());
+            is_held.then(|| Fault::Block(Arc::clone(&closed)))
+        });
+        std::thread::scope(|scope| {
+            let listed = scope.spawn(|| repo.snapshots());
+            gate.wait_for_arrivals(3).unwrap();
+            gate.release();
+            assert_eq!(listed.join().unwrap().unwrap().len(), 6);
+        });
+        distant.clear_script();
+        assert_eq!(distant.count(Operation::Get), 12, "each once");
+        drop(repo.index().reset());
+        distant.clear_calls();
     }
-    test.commit(&repo, "etc", Completeness::Complete);
-    assert!(matches!(error("latest"), RepoError::AmbiguousSnapshot { name, .. } if name == "latest"));
 }

@@ -1,0 +1,148 @@
+//! What people call snapshots: finding the one that is meant among those that are listed.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::snapshots::Snapshot;
+use super::{RepoError, Repository};
+use crate::format::snapshot::Manifest;
+
+impl Repository {
+    /// Finds the one snapshot that `name` means: `latest`, `latest:SOURCE`, `latest:HOST/SOURCE`, the beginning of
+    /// an id, a time to the second (`2026-11-21T05:31:06Z`), or the name it has in a mount.
+    ///
+    /// # Errors
+    /// [`RepoError::NoSnapshot`]; [`RepoError::ForgottenSnapshot`] where only forgotten ones have that name;
+    /// [`RepoError::AmbiguousSnapshot`], which lists the candidates; or [`RepoError::OnlySuspicious`] where the latest
+    /// of several is meant and none may be that.
+    pub fn find_snapshot(&self, name: &str) -> Result<Snapshot, RepoError> {
+        self.find_among(self.snapshots()?, name)
+    }
+
+    /// Finds the one snapshot that `name` means, as [`Self::find_snapshot`] does, among those that were listed.
+    ///
+    /// # Errors
+    /// As [`Self::find_snapshot`].
+    pub fn find_among(&self, snapshots: Vec<Snapshot>, name: &str) -> Result<Snapshot, RepoError> {
+        if name == "latest" {
+            return only_series(name, snapshots);
+        }
+        if let Some(series) = name.strip_prefix("latest:") {
+            return self.latest_of(snapshots, name, series);
+        }
+        let mut found = named(snapshots, name);
+        let name = name.to_owned();
+        match found.len() {
+            0 => Err(match named(self.forgotten_snapshots()?, &name) {
+                none if none.is_empty() => RepoError::NoSnapshot(name),
+                forgotten => RepoError::ForgottenSnapshot { name, candidates: display_names(&forgotten) },
+            }),
+            1 => Ok(found.swap_remove(0)),
+            _ => Err(RepoError::AmbiguousSnapshot { name, candidates: display_names(&found) }),
+        }
+    }
+
+    /// Finds the one forgotten snapshot that `name` means: the beginning of an id, a time to the second, or the name
+    /// that it had in a mount.
+    ///
+    /// # Errors
+    /// [`RepoError::NoForgotten`], or [`RepoError::AmbiguousForgotten`], which lists the candidates.
+    pub fn find_forgotten(&self, name: &str) -> Result<Snapshot, RepoError> {
+        let mut found = named(self.forgotten_snapshots()?, name);
+        let name = name.to_owned();
+        match found.len() {
+            0 => Err(RepoError::NoForgotten(name)),
+            1 => Ok(found.swap_remove(0)),
+            _ => Err(RepoError::AmbiguousForgotten { name, candidates: display_names(&found) }),
+        }
+    }
+
+    /// This host's series first, else the only host that has one of that name.
+    fn latest_of(&self, snapshots: Vec<Snapshot>, name: &str, series: &str) -> Result<Snapshot, RepoError> {
+        let wanted: Box<dyn Fn(&Manifest) -> bool> = match series.rsplit_once('/') {
+            Some((host, source)) => {
+                Box::new(move |manifest| manifest.host == host && manifest.source == source)
+            }
+            None => {
+                let here = &self.writer.host;
+                let own = snapshots
+                    .iter()
+                    .any(|found| found.manifest.source == series && found.manifest.host == *here);
+                Box::new(move |manifest| manifest.source == series && (!own || manifest.host == *here))
+            }
+        };
+        let found: Vec<Snapshot> =
+            snapshots.into_iter().filter(|snapshot| wanted(&snapshot.manifest)).collect();
+        only_series(name, found)
+    }
+}
+
+/// Returns the snapshots that have this name: the beginning of an id, a time to the second, or the name in a mount.
+fn named(mut snapshots: Vec<Snapshot>, name: &str) -> Vec<Snapshot> {
+    let time: Option<Timestamp> = name.parse().ok();
+    snapshots.retain(|snapshot| {
+        let hex_prefix =
+            name.len() >= 4 && snapshot.manifest.id.hex().starts_with(&name.to_ascii_lowercase());
+        let same_second = time.is_some_and(|time| time.as_second() == snapshot.manifest.time.as_second());
+        hex_prefix
+            || same_second
+            || snapshot.display_name() == name
+            || snapshot.manifest.id.to_string() == name
+    });
+    snapshots
+}
+
+fn display_names(snapshots: &[Snapshot]) -> String {
+    snapshots.iter().map(Snapshot::display_name).collect::<Vec<_>>().join(", ")
+}
+
+/// Returns the newest of `snapshots` (sorted by time) if all are of one series; `name` is what was asked for.
+fn only_series(name: &str, snapshots: Vec<Snapshot>) -> Result<Snapshot, RepoError> {
+    let series: BTreeSet<String> = snapshots
+        .iter()
+        .map(|snapshot| format!("latest:{}/{}", snapshot.manifest.host, snapshot.manifest.source))
+        .collect();
+    if series.len() > 1 {
+        let candidates = series.into_iter().collect::<Vec<_>>().join(", ");
+        return Err(RepoError::AmbiguousSnapshot { name: name.to_owned(), candidates });
+    }
+    let newest = snapshots.last().map(Snapshot::display_name);
+    snapshots.into_iter().rev().find(Snapshot::may_be_latest).ok_or_else(|| match newest {
+        Some(newest) => RepoError::OnlySuspicious { name: name.to_owned(), newest },
+        None => RepoError::NoSnapshot(name.to_owned()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::snapshot::Completeness;
+    use crate::repo::testing::TestStore;
+
+    #[test]
+    fn where_all_are_suspicious_latest_says_so_and_by_which_name() {
+        let test = TestStore::new();
+        let repo = test.open();
+        let error = |name: &str| repo.find_snapshot(name).unwrap_err();
+        assert!(matches!(error("latest"), RepoError::NoSnapshot(name) if name == "latest"));
+        test.commit(&repo, "db", Completeness::Suspicious);
+        let newest = test.commit(&repo, "db", Completeness::Suspicious);
+        for asked in ["latest", "latest:db", "latest:testhost/db"] {
+            match error(asked) {
+                RepoError::OnlySuspicious { name, newest: shown } => {
+                    assert_eq!(name, asked);
+                    assert!(shown.ends_with(&newest.id.short()), "{shown}");
+                }
+                other => panic!("{asked}: {other}"),
+            }
+        }
+        assert!(matches!(error("latest:none"), RepoError::NoSnapshot(name) if name == "latest:none"));
+        assert!(matches!(error("latest:other/db"), RepoError::NoSnapshot(name) if name == "latest:other/db"));
+        for name in [newest.id.hex(), newest.id.short(), newest.time.to_string()] {
+            assert_eq!(repo.find_snapshot(&name).unwrap().manifest.id, newest.id);
+        }
+        test.commit(&repo, "etc", Completeness::Complete);
+        assert!(matches!(error("latest"), RepoError::AmbiguousSnapshot { name, .. } if name == "latest"));
+    }
+}
