@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::{Args, ValueEnum, ValueHint};
 
@@ -10,6 +9,7 @@ use super::credentials::{self, KeySource};
 use super::exit::{CommandError, ErrorKind};
 use super::folders::local_folders;
 use super::location::Location;
+use super::network::NetworkArgs;
 use super::progress::{Reporter, Show};
 use super::{human, output};
 use crate::crypto::slot::Credential;
@@ -17,8 +17,6 @@ use crate::format::config::Encryption;
 use crate::path::Name;
 use crate::repo::open::{LocalFolders, OpenOptions};
 use crate::repo::{RepoError, Repository};
-use crate::store::local::LocalStore;
-use crate::store::{ObjectStore, StoreErrorKind};
 
 /// The variables that stand for the two options that every run needs.
 const STORE: &str = "YESTER_STORE";
@@ -38,7 +36,7 @@ pub(super) enum LogFormat {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(super) struct GlobalArgs {
-    /// The store: a directory or a file:// URL [env: YESTER_STORE]
+    /// The store: a directory, or s3://BUCKET/PREFIX [env: YESTER_STORE]
     #[arg(long, global = true, value_name = "STORE", value_hint = ValueHint::DirPath)]
     pub(super) store: Option<OsString>,
     /// Open the store with the key in this file [env: YESTER_KEY_FILE]
@@ -66,6 +64,8 @@ pub(super) struct GlobalArgs {
     #[arg(long, global = true, value_name = "N", default_value_t = 3,
           value_parser = clap::value_parser!(i32).range(1..=19))]
     pub(super) level: i32,
+    #[command(flatten)]
+    pub(super) network: NetworkArgs,
 }
 
 /// The global options of one run, and what follows from them.
@@ -105,6 +105,11 @@ impl Context {
             || std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             usize::from,
         )
+    }
+
+    /// Returns what was said of stores over a network.
+    pub(super) fn network(&self) -> &NetworkArgs {
+        &self.global.network
     }
 
     /// Returns this host's folders.
@@ -230,12 +235,7 @@ impl Context {
         base_cache_bytes: Option<u64>,
         ask: &mut dyn FnMut() -> Result<Credential, CommandError>,
     ) -> Result<Repository, CommandError> {
-        let store: Arc<dyn ObjectStore> = match LocalStore::open(location.path()) {
-            Err(error) if error.kind() == StoreErrorKind::NotFound => {
-                return Err(RepoError::NoStore(location.to_string()).into());
-            }
-            opened => Arc::new(opened?),
-        };
+        let store = self.global.network.open(location)?;
         let options = OpenOptions {
             folders: self.folders.clone(),
             host: host_name()?,

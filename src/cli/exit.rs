@@ -163,7 +163,7 @@ impl CommandError {
 
 impl From<StoreError> for CommandError {
     fn from(error: StoreError) -> Self {
-        let (kind, hint) = (store_error_kind(error.kind()), store_error_hint(error.kind()));
+        let (kind, hint) = (store_error_kind(error.kind()), store_error_hint(&error));
         Self::new(kind, error).hints(hint)
     }
 }
@@ -179,8 +179,11 @@ fn store_error_kind(kind: StoreErrorKind) -> ErrorKind {
     }
 }
 
-fn store_error_hint(kind: StoreErrorKind) -> Option<&'static str> {
-    match kind {
+fn store_error_hint(error: &StoreError) -> Option<&'static str> {
+    if error.advice().is_some() {
+        return error.advice();
+    }
+    match error.kind() {
         StoreErrorKind::NotAStore => Some("check --store: a store is a directory made by `yester init`"),
         StoreErrorKind::NotFound | StoreErrorKind::Truncated => {
             Some("run `yester verify` to learn which snapshots this touches")
@@ -289,7 +292,7 @@ fn repo_error_hint(error: &RepoError) -> Option<String> {
              delete this host's cache folder"
         }
         RepoError::Encode { .. } => "nothing was committed; check this machine's memory if it happens again",
-        RepoError::Store(error) => return store_error_hint(error.kind()).map(str::to_owned),
+        RepoError::Store(error) => return store_error_hint(error).map(str::to_owned),
         _ => return None,
     };
     Some(hint.to_owned())

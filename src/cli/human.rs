@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
 use crate::path::escape;
 
@@ -102,6 +102,18 @@ pub(super) fn parse_past_time(text: &str) -> Result<Timestamp, String> {
     }
 }
 
+/// Parses a time as people write it: `7d`, `12h`, `0`. A day has 24 hours.
+pub(super) fn parse_duration(text: &str) -> Result<SignedDuration, String> {
+    if text == "0" {
+        return Ok(SignedDuration::ZERO);
+    }
+    let span: Option<Span> = text.parse().ok();
+    let duration = span.and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()).ok());
+    duration
+        .filter(|duration| !duration.is_negative())
+        .ok_or_else(|| format!("{text:?} is not a time such as 7d, 12h, 10m or 0"))
+}
+
 /// Returns what the check of a dump says, fit for a terminal. The names in it may be escaped already, so that backslashes
 /// stay what they are.
 pub(super) fn reason(text: &str) -> String {
@@ -150,5 +162,17 @@ mod tests {
             assert_eq!(rough(SignedDuration::from_secs(seconds)), expected);
         }
         assert_eq!(counted(70_114, "file"), "70,114 files");
+    }
+
+    #[test]
+    fn durations_are_exact() {
+        for (text, seconds) in
+            [("0", 0), ("0d", 0), ("7d", 604_800), ("12h", 43_200), ("10m", 600), ("1w", 604_800)]
+        {
+            assert_eq!(parse_duration(text), Ok(SignedDuration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "7", "-1d", "1mo", "1y", "x"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
     }
 }

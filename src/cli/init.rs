@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
@@ -15,8 +16,8 @@ use crate::chunker::ChunkerParams;
 use crate::crypto::slot::{Credential, FileKey};
 use crate::repo::Repository;
 use crate::repo::open::CreateOptions;
-use crate::store::StoreErrorKind;
 use crate::store::local::LocalStore;
+use crate::store::{ObjectStore, StoreErrorKind};
 
 /// Create a store
 #[derive(Debug, Args)]
@@ -27,7 +28,7 @@ With --key-file, that file opens the store too; it is made where there is none.
 Example:
   yester init /srv/backup --key-file /root/yester.key")]
 pub(super) struct InitArgs {
-    /// Where the store is to be: an empty or absent directory [default: --store]
+    /// Where the store is to be: an empty or absent directory, or s3://BUCKET/PREFIX [default: --store]
     #[arg(value_name = "STORE")]
     place: Option<OsString>,
     /// Let everyone read the store who can read its files
@@ -50,14 +51,9 @@ pub(super) fn run(context: &Context, args: InitArgs) -> Result<(), CommandError>
     } else {
         new_credentials(context.key_file())?
     };
-    let store = LocalStore::create(location.path()).map_err(|error| match error.kind() {
-        StoreErrorKind::NotFound => {
-            CommandError::new(ErrorKind::Failed, error).hint("its parent directory must exist")
-        }
-        _ => CommandError::from(error),
-    })?;
+    let store = create_place(context, &location)?;
     let options = CreateOptions { credentials, chunker: chunker_params(args.chunk_size) };
-    let recovery = Repository::create(&store, &options)?;
+    let recovery = Repository::create(store.as_ref(), &options)?;
     context.tell(&format!("created a store at {location}"));
     match recovery {
         Some(key) => announce_recovery_key(context, &location, &key),
@@ -68,14 +64,27 @@ pub(super) fn run(context: &Context, args: InitArgs) -> Result<(), CommandError>
     }
 }
 
+/// Makes the directory of a store; a bucket must be there.
+fn create_place(context: &Context, location: &Location) -> Result<Arc<dyn ObjectStore>, CommandError> {
+    let Location::Directory(path) = location else { return context.network().open(location) };
+    match LocalStore::create(path) {
+        Ok(store) => Ok(Arc::new(store)),
+        Err(error) if error.kind() == StoreErrorKind::NotFound => {
+            Err(CommandError::new(ErrorKind::Failed, error).hint("its parent directory must exist"))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// A store does not share its directory. What an `init` that broke off left behind is no obstacle.
 fn refuse_used_directory(location: &Location) -> Result<(), CommandError> {
-    let Ok(entries) = std::fs::read_dir(location.path()) else { return Ok(()) };
+    let Some(path) = location.directory() else { return Ok(()) };
+    let Ok(entries) = std::fs::read_dir(path) else { return Ok(()) };
     let ours = ["config", "keys", "tmp", "lost+found"];
     let stranger =
         entries.flatten().map(|entry| entry.file_name()).find(|name| !ours.iter().any(|own| name == own));
     // Where there is a store already, the library says so.
-    if stranger.is_none() || location.path().join("config").is_dir() {
+    if stranger.is_none() || path.join("config").is_dir() {
         return Ok(());
     }
     Err(CommandError::message(

@@ -27,6 +27,7 @@ mod logging;
 mod ls;
 mod mount;
 mod mount_helper;
+mod network;
 mod output;
 mod patterns;
 mod process;

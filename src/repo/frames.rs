@@ -95,8 +95,13 @@ impl FrameReader {
     /// # Errors
     /// [`RepoError::Damaged`] names the pack if the frame or its base is not what it should be.
     pub fn read_frame(&self, record: &FrameRecord, check: FrameCheck) -> Result<DecodedFrame, RepoError> {
-        let mut stored = self.stored_bytes(record)?;
-        self.decode_frame(record, &mut stored, check)
+        match self.decode_frame(record, &mut self.stored_bytes(record)?, check) {
+            Err(RepoError::Damaged { .. }) => {
+                self.store.forget(&ObjectKey::pack(&record.pack.id));
+                self.decode_frame(record, &mut self.stored_bytes(record)?, check)
+            }
+            decoded => decoded,
+        }
     }
 
     /// Opens and decodes the stored bytes of a frame, which are overwritten.
@@ -149,7 +154,14 @@ impl FrameReader {
         if let Some(decoded) = self.copied_bytes(record).and_then(|stored| decode(stored).ok()) {
             return Ok(decoded);
         }
-        decode(self.stored_bytes(record)?)
+        match decode(self.stored_bytes(record)?) {
+            // It may have been damaged on its way here, and be whole where it lies.
+            Err(RepoError::Damaged { .. }) => {
+                self.store.forget(&ObjectKey::pack(&record.pack.id));
+                decode(self.stored_bytes(record)?)
+            }
+            decoded => decoded,
+        }
     }
 
     /// Returns the stored bytes of a frame from the copy of its pack that this host kept, if there is one.

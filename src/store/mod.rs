@@ -1,10 +1,11 @@
 //! Where objects lie: the contract of a store, and its implementations.
 //!
-//! This file owns the contract, [`key`] the names of objects, [`local`] and [`memory`] two places that hold
-//! them, [`probe`] the question whether a place keeps the part of the contract that collecting garbage rests
-//! on, and [`fault`] a wrapper for tests that fails as places fail. What the bytes of an object mean is left
-//! to `format`, and when an object is created or deleted to `repo` and `ops`.
+//! This file owns the contract, [`key`] the names of objects, [`local`], [`s3`] and [`memory`] the places that hold
+//! them, [`probe`] the question whether a place keeps the part of the contract that collecting garbage rests on,
+//! [`ahead`] fewer and larger requests to a distant place, and [`fault`] a wrapper for tests that fails as places fail.
+//! What the bytes of an object mean is left to `format`, and when an object is created or deleted to `repo` and `ops`.
 
+pub mod ahead;
 #[cfg(test)]
 mod conformance;
 pub mod fault;
@@ -12,12 +13,18 @@ pub mod key;
 pub mod local;
 pub mod memory;
 pub mod probe;
+pub mod retry;
+mod runtime;
+pub mod s3;
+mod throttle;
+pub mod traffic;
 
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 
 use key::{ObjectKey, Prefix};
+use traffic::Traffic;
 
 /// A place that holds immutable objects, each created once under a key and never changed.
 ///
@@ -71,6 +78,21 @@ pub trait ObjectStore: Send + Sync {
     /// Returns how many requests are worth having under way at a time, at least 1: a disk serves as many as there are
     /// cores to ask it, and a distant place takes long for each but serves many.
     fn requests_at_once(&self) -> usize;
+
+    /// Returns the bytes of an object in a range that is not empty: fewer than were asked for where the object ends before.
+    /// One that begins at the end or behind it is [`StoreErrorKind::Truncated`].
+    fn get_within(&self, key: &ObjectKey, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
+        let end = range.end.min(self.size(key)?);
+        self.get(key, Some(range.start..end.max(range.start + 1)))
+    }
+
+    /// Lets go of what was kept of an object on the way here, if anything was: the next read asks the place itself.
+    fn forget(&self, _key: &ObjectKey) {}
+
+    /// Returns what was asked for over the network since this store was opened; nothing where there is no network.
+    fn traffic(&self) -> Option<Traffic> {
+        None
+    }
 }
 
 /// The bytes of a new object: in memory, or in a spooled file from its start.
@@ -170,6 +192,7 @@ pub struct StoreError {
     operation: &'static str,
     object: String,
     source: Option<io::Error>,
+    advice: Option<&'static str>,
 }
 
 impl StoreError {
@@ -181,7 +204,7 @@ impl StoreError {
         object: String,
         source: Option<io::Error>,
     ) -> Self {
-        Self { kind, operation, object, source }
+        Self { kind, operation, object, source, advice: None }
     }
 
     /// Describes a failure whose kind follows from its cause.
@@ -190,10 +213,23 @@ impl StoreError {
         Self::new(kind_of(&source), operation, object, Some(source))
     }
 
+    /// Adds what people can do about it, where that is more than the kind says.
+    #[must_use]
+    pub fn advise(mut self, advice: &'static str) -> Self {
+        self.advice = Some(advice);
+        self
+    }
+
     /// Returns the kind.
     #[must_use]
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
+    }
+
+    /// Returns what people can do about it, where the store knows more than the kind says.
+    #[must_use]
+    pub fn advice(&self) -> Option<&'static str> {
+        self.advice
     }
 }
 

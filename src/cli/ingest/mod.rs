@@ -6,7 +6,7 @@ mod input;
 mod report;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jiff::Timestamp;
@@ -24,6 +24,9 @@ use crate::ops::ingest::{IngestError, IngestOptions, IngestStats, Input, Protect
 use crate::progress::error_chain;
 use crate::repo::session::Deltas;
 use exclude::ExcludeArgs;
+
+/// What copies of recent packs take on the disk, where the store is distant and nobody says otherwise.
+const BASE_CACHE_BYTES: u64 = 2 << 30;
 
 /// Back up files, standard input, or the output of a command
 #[derive(Debug, Args)]
@@ -85,7 +88,7 @@ pub(super) struct IngestArgs {
     #[arg(long)]
     no_delta: bool,
     /// Disk for copies of the packs written last: where the store is slow to read, store differences only to what
-    /// is in them
+    /// is in them [default: 2G for a store over a network]
     #[arg(long, value_name = "SIZE", value_parser = human::parse_bytes, conflicts_with = "no_delta")]
     base_cache: Option<u64>,
     /// Say what would be backed up, and write nothing
@@ -107,7 +110,7 @@ pub(super) fn run(context: &Context, args: IngestArgs) -> Result<(), CommandErro
         // A command that is run would inherit that, and some cannot cope with it.
         process::raise_open_files();
     }
-    let repo = context.open_as_writer(args.base_cache)?;
+    let repo = context.open_as_writer(base_cache_bytes(context, &args)?)?;
     if args.host.is_none() && repo.is_ingest_only() {
         // Whatever this machine is called: the key speaks for one host.
         options.host.clone_from(&repo.writer().host);
@@ -135,6 +138,12 @@ pub(super) fn run(context: &Context, args: IngestArgs) -> Result<(), CommandErro
         Completeness::Partial => Err(report::partial(&stats)),
         Completeness::Suspicious => Err(dump::suspicious(&stats)),
     }
+}
+
+/// Returns the bound for local copies of recent packs: from a store over a network, nothing is fetched for differences.
+fn base_cache_bytes(context: &Context, args: &IngestArgs) -> Result<Option<u64>, CommandError> {
+    let is_distant = context.location()?.is_distant();
+    Ok(args.base_cache.or_else(|| (is_distant && !args.no_delta).then_some(BASE_CACHE_BYTES)))
 }
 
 /// Returns what the journal keeps of a run.
@@ -189,12 +198,16 @@ fn ingest_options(context: &Context, args: &IngestArgs) -> Result<IngestOptions,
         deltas: if args.no_delta { Deltas::Never } else { Deltas::WherePays },
         treatment: if args.verbatim { Treatment::Verbatim } else { Treatment::CheckAndComplete },
         min_bytes: args.min_size,
-        left_out: vec![
-            context.location()?.path().to_owned(),
-            context.folders().cache.clone(),
-            context.folders().state.clone(),
-        ],
+        left_out: left_out(context)?,
         exclude: args.exclude.options()?,
         list_mounts,
     })
+}
+
+/// Returns the folders of yester itself, which no backup holds.
+fn left_out(context: &Context) -> Result<Vec<PathBuf>, CommandError> {
+    let location = context.location()?;
+    let folders = context.folders();
+    let own = [location.directory(), Some(&folders.cache), Some(&folders.state)];
+    Ok(own.into_iter().flatten().map(Path::to_path_buf).collect())
 }

@@ -1,0 +1,139 @@
+//! Where a store in S3 is and how it is kept there: what people say on the command line.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::super::retry::Patience;
+
+/// A bucket, and the beginning of all keys in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct S3Place {
+    bucket: String,
+    /// Without slashes at its ends; empty for the whole bucket.
+    prefix: String,
+}
+
+impl S3Place {
+    /// Parses what stands behind `s3://`: a bucket, and a prefix if it is not to be the whole bucket.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let (bucket, prefix) = text.split_once('/').unwrap_or((text, ""));
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+        if bucket.is_empty() || bucket.len() > 255 || !bucket.bytes().all(is_plain) {
+            return Err(
+                "the name of a bucket has letters, digits, dots and hyphens, as in s3://bucket/prefix",
+            );
+        }
+        let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+        let segment_is_valid = |segment: &str| {
+            !segment.is_empty() && segment != "." && segment != ".." && segment.bytes().all(is_plain)
+        };
+        if !prefix.is_empty() && !prefix.split('/').all(segment_is_valid) || prefix.len() > 500 {
+            return Err("a prefix has letters, digits, dots, hyphens and underscores between its slashes");
+        }
+        Ok(Self { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
+    }
+
+    /// Returns the bucket.
+    #[must_use]
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// Returns the key in the bucket of what has this name in the store.
+    pub(super) fn key(&self, name: &str) -> String {
+        if self.prefix.is_empty() { name.to_owned() } else { format!("{}/{name}", self.prefix) }
+    }
+
+    /// Returns the name in the store of what has this key in the bucket.
+    pub(super) fn name<'a>(&self, key: &'a str) -> Option<&'a str> {
+        if self.prefix.is_empty() { Some(key) } else { key.strip_prefix(&self.prefix)?.strip_prefix('/') }
+    }
+}
+
+impl fmt::Display for S3Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "s3://{}", self.key_of_bucket())
+    }
+}
+
+impl S3Place {
+    fn key_of_bucket(&self) -> String {
+        if self.prefix.is_empty() { self.bucket.clone() } else { format!("{}/{}", self.bucket, self.prefix) }
+    }
+}
+
+/// How objects are kept and transferred.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct S3Options {
+    /// Requests under way at the same time, at least 1.
+    pub connections: usize,
+    /// Bytes a second that are sent, over all connections.
+    pub upload_limit: Option<u64>,
+    /// Bytes a second that are received, over all connections.
+    pub download_limit: Option<u64>,
+    /// How long a request is tried again.
+    pub patience: Patience,
+    /// Storage class of packs; all else is small, read often, and stays in the bucket's default.
+    pub storage_class: Option<String>,
+    /// How the server encrypts what it stores, besides that it is sealed already.
+    pub encryption: Option<ServerSideEncryption>,
+}
+
+/// How the server encrypts what it stores.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerSideEncryption {
+    /// With keys of the storage service.
+    S3,
+    /// With a key of the key management service: its id, or the default one.
+    Kms(Option<String>),
+}
+
+impl Default for S3Options {
+    fn default() -> Self {
+        Self {
+            connections: 8,
+            upload_limit: None,
+            download_limit: None,
+            patience: Patience::DEFAULT,
+            storage_class: None,
+            encryption: None,
+        }
+    }
+}
+
+impl S3Options {
+    /// Returns how long a request may make no progress at all.
+    pub(super) fn silence(&self) -> Duration {
+        self.patience.silence()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_buckets_and_prefixes() {
+        let whole = S3Place::parse("acme-backups").unwrap();
+        assert_eq!(whole.to_string(), "s3://acme-backups");
+        assert_eq!(whole.key("config/1.json"), "config/1.json");
+        assert_eq!(whole.name("config/1.json"), Some("config/1.json"));
+        let part = S3Place::parse("acme/hosts/db0/").unwrap();
+        assert_eq!(part.to_string(), "s3://acme/hosts/db0");
+        assert_eq!(part.key("config/1.json"), "hosts/db0/config/1.json");
+        assert_eq!(part.name("hosts/db0/config/1.json"), Some("config/1.json"));
+        assert_eq!(part.name("hosts/db01/config/1.json"), None);
+        assert_eq!(S3Place::parse("acme/").unwrap(), S3Place::parse("acme").unwrap());
+    }
+
+    #[test]
+    fn what_is_no_place_is_refused() {
+        for text in ["", "/prefix", "a b", "acme//x", "acme/../x", "acme/x//", "acme/ä", "user:secret@acme/x"]
+        {
+            assert!(S3Place::parse(text).is_err(), "{text}");
+        }
+    }
+}
