@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::{Args, ValueEnum, ValueHint};
 
@@ -17,6 +18,8 @@ use crate::format::config::Encryption;
 use crate::path::Name;
 use crate::repo::open::{LocalFolders, OpenOptions};
 use crate::repo::{RepoError, Repository};
+use crate::store::ObjectStore;
+use crate::store::traffic::Traffic;
 
 /// The variables that stand for the two options that every run needs.
 const STORE: &str = "YESTER_STORE";
@@ -72,6 +75,8 @@ pub(super) struct GlobalArgs {
 pub(super) struct Context {
     global: GlobalArgs,
     folders: LocalFolders,
+    /// The places that were opened, by where they are.
+    opened: Mutex<Vec<(Location, Arc<dyn ObjectStore>)>>,
 }
 
 impl Context {
@@ -81,7 +86,7 @@ impl Context {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         global.store = global.store.or_else(|| variable(STORE));
         global.key_file = global.key_file.or_else(|| variable(KEY_FILE).map(PathBuf::from));
-        Ok(Self { global, folders: local_folders()? })
+        Ok(Self { global, folders: local_folders()?, opened: Mutex::default() })
     }
 
     /// Tells whether the answer is to be JSON.
@@ -107,9 +112,21 @@ impl Context {
         )
     }
 
-    /// Returns what was said of stores over a network.
-    pub(super) fn network(&self) -> &NetworkArgs {
-        &self.global.network
+    /// Opens the place where a store is or is to be, once: whoever asks again gets the same connections.
+    pub(super) fn open_place(&self, location: &Location) -> Result<Arc<dyn ObjectStore>, CommandError> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, store)) = opened.iter().find(|(place, _)| place == location) {
+            return Ok(Arc::clone(store));
+        }
+        let store = self.global.network.open(location)?;
+        opened.push((location.clone(), Arc::clone(&store)));
+        Ok(store)
+    }
+
+    /// Returns what was asked for over the network so far; nothing if all that was opened are directories.
+    pub(super) fn traffic(&self) -> Option<Traffic> {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.iter().filter_map(|(_, store)| store.traffic()).reduce(|one, other| one + other)
     }
 
     /// Returns this host's folders.
@@ -235,7 +252,7 @@ impl Context {
         base_cache_bytes: Option<u64>,
         ask: &mut dyn FnMut() -> Result<Credential, CommandError>,
     ) -> Result<Repository, CommandError> {
-        let store = self.global.network.open(location)?;
+        let store = self.open_place(location)?;
         let options = OpenOptions {
             folders: self.folders.clone(),
             host: host_name()?,

@@ -118,7 +118,7 @@ fn collect(context: &Context, repo: &Repository, options: &GcOptions) -> Result<
     record.finish(&run_end(&collected));
     let stats = collected?;
     if context.json() {
-        return output::print_json(&document(&stats, started.elapsed()));
+        return output::print_json(&document(context, &stats, started.elapsed()));
     }
     summarise(context, &stats, started.elapsed());
     Ok(())
@@ -150,6 +150,7 @@ fn summarise(context: &Context, stats: &GcStats, elapsed: Duration) {
     }
     tell_in_grace(context, stats.in_grace);
     context.tell(&format!("  {}{peak}", human::duration(elapsed)));
+    context.tell_requests();
     for waited_for in &stats.waiting_for {
         context.tell(&waiting_text(waited_for));
     }
@@ -202,7 +203,7 @@ fn plan_document(plan: &GcPlan) -> Value {
     })
 }
 
-fn document(stats: &GcStats, elapsed: Duration) -> Value {
+fn document(context: &Context, stats: &GcStats, elapsed: Duration) -> Value {
     let waiting: Vec<Value> = stats
         .waiting_for
         .iter()
@@ -223,6 +224,7 @@ fn document(stats: &GcStats, elapsed: Duration) -> Value {
         "waiting_for": waiting,
         "elapsed_seconds": elapsed.as_secs_f64(),
         "peak_memory_bytes": peak_memory_bytes(),
+        "requests": context.requests(),
     })
 }
 

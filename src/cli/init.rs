@@ -66,7 +66,7 @@ pub(super) fn run(context: &Context, args: InitArgs) -> Result<(), CommandError>
 
 /// Makes the directory of a store; a bucket must be there.
 fn create_place(context: &Context, location: &Location) -> Result<Arc<dyn ObjectStore>, CommandError> {
-    let Location::Directory(path) = location else { return context.network().open(location) };
+    let Location::Directory(path) = location else { return context.open_place(location) };
     match LocalStore::create(path) {
         Ok(store) => Ok(Arc::new(store)),
         Err(error) if error.kind() == StoreErrorKind::NotFound => {

@@ -39,6 +39,7 @@ mod select;
 mod snapshots;
 mod stats;
 mod systemd;
+mod traffic;
 mod umount;
 mod verify;
 

@@ -42,15 +42,18 @@ pub(super) fn run(context: &Context, args: &StatsArgs) -> Result<(), CommandErro
         (named.is_empty() || named.contains(&manifest.id)) && args.filter.matches(manifest)
     })?;
     if context.json() {
-        return output::print_json(&document(&stats));
+        return output::print_json(&document(&stats, &context.requests()));
     }
-    let parts = [sums(&stats), objects(&stats), series(&stats)];
+    let parts =
+        [sums(&stats, context.monthly_price(stats.all_objects().bytes)), objects(&stats), series(&stats)];
     let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-    output::print(&parts.join("\n"))
+    output::print(&parts.join("\n"))?;
+    context.tell_requests();
+    Ok(())
 }
 
 /// Returns the store as a whole, a line for each thing to know.
-fn sums(stats: &StoreStats) -> String {
+fn sums(stats: &StoreStats, price: Option<String>) -> String {
     let mut table = Table::new(&[("STORE", Align::Left), ("", Align::Left)]);
     let mut line = |what: &str, text: String| table.push(vec![what.to_owned(), text]);
     line(
@@ -92,6 +95,9 @@ fn sums(stats: &StoreStats) -> String {
     let all = stats.all_objects();
     let text = format!("{} for {}", human::bytes(all.bytes), human::bytes(stats.snapshots.bytes));
     line("in all", format!("{text} of snapshots{}", ratio(stats.snapshots.bytes, all.bytes, "that is")));
+    if let Some(price) = price {
+        line("a month", price);
+    }
     table.render()
 }
 
@@ -192,7 +198,7 @@ fn compressed_line(series: &SeriesStats) -> String {
     )
 }
 
-fn document(stats: &StoreStats) -> Value {
+fn document(stats: &StoreStats, requests: &Value) -> Value {
     let index = &stats.index;
     let objects: serde_json::Map<String, Value> = stats
         .objects
@@ -215,6 +221,7 @@ fn document(stats: &StoreStats) -> Value {
         "data_packs": sum_document(index.data_packs),
         "tree_packs": sum_document(index.tree_packs),
         "objects": objects,
+        "requests": requests,
         "series": stats.series.iter().map(series_document).collect::<Vec<_>>(),
     })
 }
@@ -264,19 +271,19 @@ mod tests {
     #[test]
     fn deltas_and_duplicates_are_told_where_there_are_any() {
         let mut stats = StoreStats::default();
-        let text = sums(&stats);
+        let text = sums(&stats, None);
         assert!(!text.contains("deltas") && !text.contains("stored again"), "{text}");
         stats.index.delta_frames = FrameSums { count: 3, plain_bytes: 30_000, stored_bytes: 100 };
         stats.index.data_chunks = Sum { count: 9, bytes: 90_000 };
         stats.index.data_packs = Sum { count: 1, bytes: 20_100 };
         stats.index.duplicate_data_chunks = Sum { count: 2, bytes: 4000 };
-        let text = sums(&stats);
+        let text = sums(&stats, None);
         assert!(
             text.contains("deltas        100 B in 3 frames, which would take about 10.00 kB alone"),
             "{text}"
         );
         assert!(text.contains("stored again  4.00 kB in 2 chunks that are stored more than once"), "{text}");
-        assert_eq!(document(&stats)["delta_frames"]["saved_bytes"], 9_900);
+        assert_eq!(document(&stats, &Value::Null)["delta_frames"]["saved_bytes"], 9_900);
     }
 
     #[test]
@@ -294,17 +301,17 @@ mod tests {
             compressed_dumps: Sum { count, bytes: count * 1000 },
         };
         let mut stats = StoreStats { series: vec![series_of("etc", 0)], ..StoreStats::default() };
-        assert!(!sums(&stats).contains("compressed ") && !series(&stats).contains("compressed"));
+        assert!(!sums(&stats, None).contains("compressed ") && !series(&stats).contains("compressed"));
         stats.series.push(series_of("shop", 3));
         stats.compressed_dumps = Sum { count: 3, bytes: 3000 };
-        let (sums, series) = (sums(&stats), series(&stats));
+        let (sums, series) = (sums(&stats, None), series(&stats));
         assert!(sums.contains("\ncompressed  3.00 kB in 3 dumps that came so"), "{sums}");
         assert!(series.ends_with("\nshop on db1: 3 of 5 snapshots came compressed, 3.00 kB\n"), "{series}");
         assert!(!series.contains("etc on"), "{series}");
         for line in sums.lines().chain(series.lines()) {
             assert!(line.chars().count() <= 100, "{line}");
         }
-        let document = document(&stats);
+        let document = document(&stats, &Value::Null);
         assert_eq!(document["compressed_dumps"], json!({ "count": 3, "bytes": 3000 }));
         assert_eq!(document["series"][1]["compressed_dumps"]["count"], 3);
     }

@@ -66,7 +66,7 @@ pub(super) fn run(context: &Context, args: &VerifyArgs) -> Result<(), CommandErr
         describe(damage);
     }
     if context.json() {
-        output::print_json(&document(&stats))?;
+        output::print_json(&document(context, &stats))?;
     } else {
         summarise(context, scope, &stats);
     }
@@ -157,6 +157,7 @@ fn summarise(context: &Context, scope: Scope<'_>, stats: &VerifyStats) {
         human::duration(stats.elapsed),
         human::rate(stats.bytes_read, stats.elapsed)
     ));
+    context.tell_requests();
     if let (Scope::Sample(_), Some(coverage)) = (scope, &stats.coverage) {
         context.tell(&format!("  {}", coverage_text(coverage)));
     }
@@ -184,7 +185,7 @@ fn coverage_text(coverage: &PackCoverage) -> String {
     text
 }
 
-fn document(stats: &VerifyStats) -> Value {
+fn document(context: &Context, stats: &VerifyStats) -> Value {
     let damaged: Vec<Value> = stats.damaged.iter().map(damage_document).collect();
     json!({
         "objects": stats.objects,
@@ -194,6 +195,7 @@ fn document(stats: &VerifyStats) -> Value {
         "snapshots": stats.snapshots,
         "bytes_read": stats.bytes_read,
         "elapsed_seconds": stats.elapsed.as_secs_f64(),
+        "requests": context.requests(),
         "coverage": stats.coverage.as_ref().map(coverage_document),
         "damaged": damaged,
     })

@@ -1,6 +1,6 @@
 //! What a store over a network was asked for: requests and bytes, for summaries and for their price.
 
-use std::ops::Sub;
+use std::ops::Add;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Requests and bytes so far. A request that was sent again counts again, as it is charged.
@@ -22,6 +22,8 @@ pub struct Traffic {
     pub sent_bytes: u64,
     /// Bytes of objects that were received.
     pub received_bytes: u64,
+    /// Whether AWS was asked, whose prices are known.
+    pub is_aws: bool,
 }
 
 impl Traffic {
@@ -32,20 +34,21 @@ impl Traffic {
     }
 }
 
-impl Sub for Traffic {
+impl Add for Traffic {
     type Output = Self;
 
-    /// Returns what came since `earlier`.
-    fn sub(self, earlier: Self) -> Self {
+    /// Returns what two places were asked for.
+    fn add(self, other: Self) -> Self {
         Self {
-            puts: self.puts.saturating_sub(earlier.puts),
-            gets: self.gets.saturating_sub(earlier.gets),
-            heads: self.heads.saturating_sub(earlier.heads),
-            lists: self.lists.saturating_sub(earlier.lists),
-            deletes: self.deletes.saturating_sub(earlier.deletes),
-            retries: self.retries.saturating_sub(earlier.retries),
-            sent_bytes: self.sent_bytes.saturating_sub(earlier.sent_bytes),
-            received_bytes: self.received_bytes.saturating_sub(earlier.received_bytes),
+            puts: self.puts.saturating_add(other.puts),
+            gets: self.gets.saturating_add(other.gets),
+            heads: self.heads.saturating_add(other.heads),
+            lists: self.lists.saturating_add(other.lists),
+            deletes: self.deletes.saturating_add(other.deletes),
+            retries: self.retries.saturating_add(other.retries),
+            sent_bytes: self.sent_bytes.saturating_add(other.sent_bytes),
+            received_bytes: self.received_bytes.saturating_add(other.received_bytes),
+            is_aws: self.is_aws || other.is_aws,
         }
     }
 }
@@ -92,8 +95,8 @@ impl Meter {
         self.received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Returns all that was counted.
-    pub(super) fn traffic(&self) -> Traffic {
+    /// Returns all that was counted, of AWS or of another server.
+    pub(super) fn traffic(&self, is_aws: bool) -> Traffic {
         let count = |request: Request| {
             self.requests.get(request as usize).map_or(0, |count| count.load(Ordering::Relaxed))
         };
@@ -106,6 +109,7 @@ impl Meter {
             retries: self.retries.load(Ordering::Relaxed),
             sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
             received_bytes: self.received_bytes.load(Ordering::Relaxed),
+            is_aws,
         }
     }
 }
@@ -125,7 +129,7 @@ mod tests {
         meter.retry();
         meter.sent(7);
         meter.received(9);
-        let before = meter.traffic();
+        let before = meter.traffic(true);
         assert_eq!(
             before,
             Traffic {
@@ -136,11 +140,12 @@ mod tests {
                 deletes: 1,
                 retries: 1,
                 sent_bytes: 7,
-                received_bytes: 9
+                received_bytes: 9,
+                is_aws: true,
             }
         );
         assert_eq!(before.requests(), 6);
-        meter.request(Request::Get);
-        assert_eq!(meter.traffic() - before, Traffic { gets: 1, ..Traffic::default() });
+        let both = before + Traffic { gets: 1, ..Traffic::default() };
+        assert_eq!(both, Traffic { gets: 3, ..before });
     }
 }

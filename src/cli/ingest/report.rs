@@ -28,6 +28,7 @@ pub(super) fn done(context: &Context, stats: &IngestStats) -> Result<(), Command
     document.insert("packs".to_owned(), stats.session.packs.into());
     document.insert("elapsed_seconds".to_owned(), stats.elapsed.as_secs_f64().into());
     document.insert("peak_memory_bytes".to_owned(), peak_memory_bytes().into());
+    document.insert("requests".to_owned(), context.requests());
     document.insert("excluded".to_owned(), excluded_document(&stats.excluded));
     document.insert("deltas".to_owned(), deltas_document(&stats.session.deltas));
     document.insert("advice".to_owned(), dump::advice(stats).map(|lines| lines.join(" ")).into());
@@ -135,6 +136,7 @@ fn summarise(context: &Context, stats: &IngestStats) {
         human::duration(stats.elapsed),
         human::rate(totals.bytes, stats.elapsed)
     ));
+    context.tell_requests();
     if let Some([cost, remedy]) = dump::advice(stats) {
         context.tell(&format!("advice: {cost}"));
         context.tell(&format!("        {remedy}"));

@@ -115,6 +115,7 @@ pub(super) fn restored(
         let mut document = document(stats);
         if let Some(map) = document.as_object_mut() {
             map.insert("peak_memory_bytes".to_owned(), peak_memory_bytes().into());
+            map.insert("requests".to_owned(), context.requests());
         }
         output::print_json(&document)?;
     }
@@ -131,6 +132,7 @@ pub(super) fn restored(
         human::duration(stats.elapsed),
         human::rate(stats.bytes, stats.elapsed)
     ));
+    context.tell_requests();
     if options.verification == Verification::ReadBack {
         context.tell(&format!(
             "  {} ({}) read back and right, {} wrong",

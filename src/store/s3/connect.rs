@@ -33,11 +33,21 @@ impl S3Store {
         let failed = |error| StoreError::from_io("connect to", place.to_string(), error);
         let runtime = Runtime::start().map_err(failed)?;
         let sdk = runtime.wait(load()).map_err(failed)?;
-        let configured = Builder::from(&sdk);
         let endpoint = endpoint(&sdk);
+        Ok(Self::with(place, options, runtime, &sdk, endpoint))
+    }
+
+    /// Makes a store that talks as the SDK's configuration says, to `endpoint` in place of AWS.
+    pub(super) fn with(
+        place: S3Place,
+        options: S3Options,
+        runtime: Runtime,
+        sdk: &SdkConfig,
+        endpoint: Option<String>,
+    ) -> Self {
         let checksums = sdk.request_checksum_calculation() != Some(RequestChecksumCalculation::WhenRequired);
         let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build();
-        let config = configured
+        let config = Builder::from(sdk)
             // Names of buckets as parts of host names need DNS that other servers seldom have.
             .force_path_style(endpoint.is_some())
             .timeout_config(timeouts)
@@ -47,7 +57,7 @@ impl S3Store {
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .build();
-        Ok(Self {
+        Self {
             client: Client::from_conf(config),
             endpoint,
             checksums,
@@ -59,7 +69,7 @@ impl S3Store {
             told_of_versions: false.into(),
             place,
             options,
-        })
+        }
     }
 }
 

@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn messages_of_servers_are_tame() {
         let failure = of_answer(500, Some("InternalError"), Some("\u{1b}[2Jgone\n"));
-        assert_eq!(failure.what, r"InternalError: \x1b[2Jgone\x0a");
+        assert_eq!(failure.what, r"InternalError: \u{1b}[2Jgone\n");
         assert!(plain(&"x".repeat(10_000)).len() < 400);
     }
 }

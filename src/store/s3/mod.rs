@@ -302,9 +302,9 @@ impl ObjectStore for S3Store {
 
     fn get(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<Vec<u8>, StoreError> {
         if let Some(range) = &range
-            && range.start >= range.end
+            && (range.start >= range.end || range.end > i64::MAX.unsigned_abs())
         {
-            // HTTP cannot ask for nothing.
+            // HTTP cannot ask for nothing, and few servers for what no object has.
             let within = self.size(key).map(|bytes| range_within(Some(range.clone()), bytes))?;
             return within
                 .map(|_| Vec::new())
@@ -369,7 +369,7 @@ impl ObjectStore for S3Store {
     }
 
     fn traffic(&self) -> Option<Traffic> {
-        Some(self.meter.traffic())
+        Some(self.meter.traffic(self.endpoint.is_none()))
     }
 }
 
