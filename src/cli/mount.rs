@@ -130,7 +130,7 @@ fn mount(
         Some(name) => RootView::Snapshot(Box::new(repo.find_snapshot(name)?.manifest)),
         None => RootView::All,
     };
-    let options = VfsOptions { root, ownership, prefetch_threads: context.threads() };
+    let options = VfsOptions { root, ownership, prefetch_threads: context.reading_threads(&repo) };
     let vfs = Vfs::new(Arc::new(repo), options)?;
     let everyone = args.allow_other || args.user.is_some();
     let options = MountOptions {

@@ -97,7 +97,7 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<(), CommandEr
     }
     let stop =
         process::told_to_end().map_err(|source| CommandError::io("cannot listen for signals", source))?;
-    let options = RestoreOptions { stop, ..options };
+    let options = RestoreOptions { stop, threads: context.reading_threads(&repo), ..options };
     let reporter = context.reporter();
     let restored = restore(&repo, &snapshot, &paths, &options, &reporter);
     reporter.finish();

@@ -55,7 +55,8 @@ pub(super) fn run(context: &Context, args: &VerifyArgs) -> Result<(), CommandErr
     };
     let source = snapshot.as_ref().map_or("", |snapshot| &snapshot.manifest.source);
     let record = Record::begin(context, repo.config().store, "verify", source);
-    let options = VerifyOptions { threads: context.threads().min(THREADS_MAX), journal: record.journal() };
+    let options =
+        VerifyOptions { threads: context.reading_threads(&repo).min(THREADS_MAX), journal: record.journal() };
     let reporter = context.reporter();
     let verified = verify(&repo, scope, &options, &reporter);
     reporter.finish();
@@ -229,10 +230,8 @@ fn damage_document(damage: &Damage) -> Value {
 
 impl From<VerifyError> for CommandError {
     fn from(error: VerifyError) -> Self {
-        match error {
-            VerifyError::Repo(error) => Self::from(error),
-            VerifyError::Thread { .. } => Self::new(ErrorKind::Failed, error),
-        }
+        let VerifyError::Repo(error) = error;
+        Self::from(error)
     }
 }
 

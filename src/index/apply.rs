@@ -1,7 +1,7 @@
 //! Rows of index objects: how they come in and how they go.
 //!
-//! Both happen in one transaction an object. The tables that are searched by id are in random order, so their
-//! rows are changed in sorted batches: a batch visits each page once, and memory stays bounded.
+//! An object comes and goes in one transaction, alone or with others. The tables that are searched by id are in random
+//! order, so their rows are changed in sorted batches: a batch visits each page once, and memory stays bounded.
 
 use std::collections::BTreeSet;
 
@@ -18,6 +18,8 @@ use crate::format::header::ObjectKind;
 use crate::format::index_object::{IndexObject, IndexedPack};
 use crate::format::pack::PACK_MAX_FRAMES;
 
+/// Small index objects go together, until so many chunks are removed by one transaction.
+const CHUNKS_RETRACTED_AT_ONCE: u64 = 1 << 17;
 /// Rows of a batch, of chunks and of super-features: 16 MiB of memory each.
 pub(super) const BATCH_ROWS: usize = 1 << 20;
 
@@ -51,20 +53,34 @@ impl Index {
     /// # Errors
     /// Fails if the file cannot be written or is damaged, or if the object lists what no pack can be.
     pub fn apply(&self, store_key: &str, object: &IndexObject) -> Result<(), IndexError> {
-        object.packs.iter().try_for_each(check_pack)?;
+        self.apply_all([(store_key, object)])
+    }
+
+    /// Adds the rows of index objects as [`Self::apply`] does, all in one transaction: for many small ones that is far
+    /// cheaper.
+    ///
+    /// # Errors
+    /// As [`Self::apply`]; then none is added.
+    pub fn apply_all<'a>(
+        &self,
+        objects: impl IntoIterator<Item = (&'a str, &'a IndexObject)> + Clone,
+    ) -> Result<(), IndexError> {
+        objects.clone().into_iter().flat_map(|(_, object)| &object.packs).try_for_each(check_pack)?;
         self.pool.write(|transaction| {
-            let added = transaction
-                .prepare_cached("INSERT INTO index_objects (key) VALUES (?1) ON CONFLICT DO NOTHING")?
-                .execute([store_key])?;
-            if added == 0 {
-                return Ok(());
-            }
-            let number = transaction.last_insert_rowid();
             let mut batch = Batch::new(Change::Insert);
-            for pack in &object.packs {
-                let row = self.insert_pack(transaction, number, pack)?;
-                insert_frames(transaction, &self.ids, row, pack, &mut batch)?;
-                batch.flush_if_full(transaction)?;
+            for (store_key, object) in objects {
+                let added = transaction
+                    .prepare_cached("INSERT INTO index_objects (key) VALUES (?1) ON CONFLICT DO NOTHING")?
+                    .execute([store_key])?;
+                if added == 0 {
+                    continue;
+                }
+                let number = transaction.last_insert_rowid();
+                for pack in &object.packs {
+                    let row = self.insert_pack(transaction, number, pack)?;
+                    insert_frames(transaction, &self.ids, row, pack, &mut batch)?;
+                    batch.flush_if_full(transaction)?;
+                }
             }
             batch.flush(transaction)
         })
@@ -75,8 +91,19 @@ impl Index {
     /// # Errors
     /// Fails if the file cannot be written or is damaged.
     pub fn retract(&self, store_keys: &[String]) -> Result<(), IndexError> {
-        for store_key in store_keys {
-            self.pool.write(|transaction| retract_one(transaction, &self.ids, store_key))?;
+        let mut left = store_keys.iter();
+        while !left.as_slice().is_empty() {
+            self.pool.write(|transaction| {
+                let mut batch = Batch::new(Change::Delete);
+                let mut chunks = 0;
+                for store_key in left.by_ref() {
+                    chunks += retract_one(transaction, &self.ids, store_key, &mut batch)?;
+                    if chunks >= CHUNKS_RETRACTED_AT_ONCE {
+                        break;
+                    }
+                }
+                batch.flush(transaction)
+            })?;
         }
         Ok(())
     }
@@ -152,25 +179,29 @@ fn insert_frames(
     Ok(())
 }
 
-fn retract_one(transaction: &Transaction<'_>, ids: &IdKeys, store_key: &str) -> rusqlite::Result<()> {
+/// Removes the rows of an index object, those in `batch` with it; returns how many chunks it had.
+fn retract_one(
+    transaction: &Transaction<'_>,
+    ids: &IdKeys,
+    store_key: &str,
+    batch: &mut Batch,
+) -> rusqlite::Result<u64> {
     let object: Option<i64> = transaction
         .prepare_cached("SELECT id FROM index_objects WHERE key = ?1")?
         .query_row([store_key], |row| row.get(0))
         .optional()?;
-    let Some(object) = object else { return Ok(()) };
-    let packs: Vec<i64> = transaction
-        .prepare_cached("SELECT id FROM packs WHERE object = ?1")?
-        .query_map([object], |row| row.get(0))?
+    let Some(object) = object else { return Ok(0) };
+    let packs: Vec<(i64, u64)> = transaction
+        .prepare_cached("SELECT id, chunks FROM packs WHERE object = ?1")?
+        .query_map([object], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
-    let mut batch = Batch::new(Change::Delete);
-    for pack in packs {
-        delete_frames(transaction, ids, PackRow(pack), &mut batch)?;
+    for (pack, _) in &packs {
+        delete_frames(transaction, ids, PackRow(*pack), batch)?;
         batch.flush_if_full(transaction)?;
     }
-    batch.flush(transaction)?;
     transaction.prepare_cached("DELETE FROM packs WHERE object = ?1")?.execute([object])?;
     transaction.prepare_cached("DELETE FROM index_objects WHERE id = ?1")?.execute([object])?;
-    Ok(())
+    Ok(packs.iter().map(|(_, chunks)| chunks).sum())
 }
 
 fn delete_frames(

@@ -9,11 +9,13 @@ mod cache;
 pub mod collections;
 pub mod content;
 mod error;
+mod feed;
 #[cfg(test)]
 pub(crate) mod flaw;
 pub mod frames;
 #[cfg(test)]
 mod frozen;
+pub(crate) mod index_objects;
 #[cfg(test)]
 mod ingest_only;
 pub mod keys;
@@ -57,6 +59,8 @@ pub struct Repository {
     writer: Writer,
     chunker: Arc<ChunkerSetup>,
     index: Arc<Index>,
+    index_objects: Arc<index_objects::IndexObjects>,
+    feed: feed::Feed,
     frames: Arc<frames::FrameReader>,
     readers: readers::Readers,
     spool: PathBuf,

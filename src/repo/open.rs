@@ -7,7 +7,9 @@ use jiff::Timestamp;
 
 use super::base_cache::BaseCache;
 use super::cache::DecodedCache;
+use super::feed::Feed;
 use super::frames::FrameReader;
+use super::index_objects::IndexObjects;
 use super::readers::Readers;
 use super::{RepoError, Repository, get_small, local, slots};
 use crate::chunker::{ChunkerParams, ChunkerSetup};
@@ -173,7 +175,23 @@ impl Repository {
         });
         let readers = Readers::new(options.folders.state.join("readers").join(config.store.to_string()));
         let chunker = Arc::new(chunker);
-        Ok(Self { store, config, keys, slot, writer, chunker, index, frames, readers, spool })
+        let index_objects = IndexObjects::new(Arc::clone(&store), keys.clone(), Arc::clone(&index));
+        let index_objects = Arc::new(index_objects);
+        let feed = Feed::new(Arc::clone(&index_objects));
+        Ok(Self {
+            store,
+            config,
+            keys,
+            slot,
+            writer,
+            chunker,
+            index,
+            index_objects,
+            feed,
+            frames,
+            readers,
+            spool,
+        })
     }
 }
 

@@ -3,8 +3,9 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use super::feed::News;
 use super::frames::{DecodedFrame, damaged_chunk, weightier};
-use super::refresh::Brought;
+use super::index_objects::Brought;
 use super::{RepoError, Repository};
 use crate::crypto::hash::ChunkKind;
 use crate::id::ChunkId;
@@ -48,17 +49,24 @@ impl Repository {
         }
     }
 
-    /// Returns a chunk that is not where the index has it. Twice at least: a listing that runs while a collector replaces an
-    /// index object may show neither the old one nor the new one, but the next listing shows the new one.
+    /// Returns a chunk that is not where the index has it, once the index objects came that have it. The store is listed
+    /// twice at least: a listing that runs while a collector replaces an index object may show neither the old one nor the
+    /// new one, but the next listing shows the new one.
     fn chunk_that_moved(&self, kind: ChunkKind, id: &ChunkId) -> Result<Chunk, RepoError> {
         let mut looks = 0;
+        let mut wait = self.feed.wait();
         loop {
-            looks += 1;
-            let brought = self.refresh_once()?;
+            let is_last = match wait.news() {
+                Ok(News::Came) => false,
+                Ok(News::LookedThrough(brought)) => {
+                    looks += 1;
+                    looks >= LOOKS_MAX || (looks >= LOOKS_MIN && brought == Brought::All)
+                }
+                Err(error) if self.mend(&error)? => false,
+                Err(error) => return Err(error),
+            };
             match self.chunk_from_homes(kind, id) {
-                Err(error)
-                    if is_stale(&error)
-                        && (looks < LOOKS_MIN || (brought == Brought::NotAll && looks < LOOKS_MAX)) => {}
+                Err(error) if is_stale(&error) && !is_last => {}
                 other => return other,
             }
         }

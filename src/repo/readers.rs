@@ -161,6 +161,7 @@ impl Repository {
     /// Holds a snapshot that is about to be read. Where that cannot be noted, reading goes on: it takes a collection on
     /// this host to do harm.
     pub fn hold(&self, id: SnapshotId, hold: Hold) {
+        self.feed.prefer(id);
         if let Err(error) = self.readers.hold(id, hold) {
             tracing::warn!(
                 "a garbage collection on this host will not know that snapshot {} is read: {}",

@@ -1,35 +1,18 @@
-//! Bringing the local index up to date with the store, and making it anew when it is damaged.
+//! Bringing the local index up to date with the store as a whole, and making it anew when it is damaged.
+//!
+//! This is for those who must know all of it: sessions, collections, `verify`. Readers take of it what they need, through
+//! `feed`.
 
-use std::collections::BTreeMap;
-
-use super::{RepoError, Repository, get_small};
-use crate::crypto::secrets::{Writer, WriterClass};
-use crate::format::FormatError;
-use crate::format::header::Header;
+use super::index_objects::{Brought, Damaged, Haste};
+use super::{RepoError, Repository};
+use crate::crypto::secrets::Writer;
 use crate::format::index_object::IndexObject;
 use crate::id::PackId;
 use crate::store::StoreErrorKind;
-use crate::store::key::{ObjectKey, Prefix};
+use crate::store::key::ObjectKey;
 
 /// How often all index objects are listed and read anew, where some are replaced meanwhile.
 const ATTEMPTS_MAX: usize = 10;
-
-/// What becomes of an index object that does not open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Damaged {
-    /// It is left out, with a warning.
-    LeftOut,
-    /// It is an error.
-    Refused,
-}
-
-/// Whether every index object that was listed was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Brought {
-    All,
-    /// Some were superseded since, and what replaces them may not have been listed.
-    NotAll,
-}
 
 impl Repository {
     /// Brings the index up to date with the index objects that the store lists.
@@ -45,15 +28,15 @@ impl Repository {
         if super::flaw::Flaw::TrustsOldIndex.is_back() {
             return Ok(());
         }
-        self.refresh_once().map(|_| ())
+        match self.bring_up_to_date(Damaged::LeftOut) {
+            Err(error) if self.mend(&error)? => Ok(()),
+            other => other.map(|_| ()),
+        }
     }
 
-    /// Does what [`Self::refresh`] does, and tells whether that was all.
-    pub(super) fn refresh_once(&self) -> Result<Brought, RepoError> {
-        match self.bring_up_to_date(Damaged::LeftOut) {
-            Err(error) if self.mend(&error)? => Ok(Brought::All),
-            other => other,
-        }
+    /// Begins to bring the index up to date as [`Self::refresh`] does, while others read.
+    pub fn follow(&self) {
+        self.feed.follow();
     }
 
     /// Brings the index up to date as [`Self::refresh`] does, and leaves nothing out: until every index object of one
@@ -98,49 +81,8 @@ impl Repository {
     }
 
     fn bring_up_to_date(&self, damaged: Damaged) -> Result<Brought, RepoError> {
-        // In this order: what a session of this host applies in between is listed, and is not taken for gone.
-        let mut gone = self.index.applied()?;
-        let mut new = BTreeMap::new();
-        self.store.list(Prefix::Index, &mut |object| {
-            if !gone.remove(object.key.as_str()) {
-                new.insert(object.key, object.bytes);
-            }
-        })?;
-        if !gone.is_empty() {
-            self.index.retract(&gone.into_iter().collect::<Vec<_>>())?;
-        }
-        if self.is_ingest_only() {
-            return Ok(Brought::All);
-        }
-        let mut brought = Brought::All;
-        for (key, length) in new {
-            if self.apply_index_object(&key, length, damaged)? == Brought::NotAll {
-                brought = Brought::NotAll;
-            }
-        }
-        Ok(brought)
-    }
-
-    fn apply_index_object(
-        &self,
-        key: &ObjectKey,
-        length: Option<u64>,
-        damaged: Damaged,
-    ) -> Result<Brought, RepoError> {
-        match self.open_index_object(key, length, damaged) {
-            Ok(object) => {
-                self.index.apply(key.as_str(), &object)?;
-                Ok(Brought::All)
-            }
-            // Superseded since it was listed.
-            Err(RepoError::Store(error)) if error.kind() == StoreErrorKind::NotFound => Ok(Brought::NotAll),
-            Err(RepoError::Damaged { object, source }) if damaged == Damaged::LeftOut => {
-                let why = source.map(|source| format!(": {source}")).unwrap_or_default();
-                tracing::warn!("{object} is damaged and was left out{why}; run `yester verify`");
-                Ok(Brought::All)
-            }
-            Err(error) => Err(error),
-        }
+        let new = self.index_objects.list_new()?;
+        self.index_objects.bring(new, damaged, Haste::None, &mut || {})
     }
 
     /// Reads an index object from the store; nothing if it is gone.
@@ -148,75 +90,22 @@ impl Repository {
     /// # Errors
     /// [`RepoError::Damaged`] if it does not open, else any failure of the store.
     pub fn index_object(&self, key: &ObjectKey) -> Result<Option<IndexObject>, RepoError> {
-        match self.open_index_object(key, None, Damaged::Refused) {
+        match self.index_objects.open(key, None, Damaged::Refused) {
             Err(RepoError::Store(error)) if error.kind() == StoreErrorKind::NotFound => Ok(None),
             other => other.map(Some),
         }
     }
 
-    fn open_index_object(
-        &self,
-        key: &ObjectKey,
-        length: Option<u64>,
-        damaged: Damaged,
-    ) -> Result<IndexObject, RepoError> {
-        let max_bytes = usize::try_from(IndexObject::MAX_BYTES).unwrap_or(usize::MAX);
-        let bytes = get_small(self.store.as_ref(), key, length, max_bytes)?;
-        let (writer, mut object) = IndexObject::open(&self.keys, key.as_str(), &bytes)
-            .map_err(|error| RepoError::Damaged { object: key.to_string(), source: Some(error) })?;
-        let false_claims = self.false_claims(&writer, &object)?;
-        if let Some(pack) = false_claims.first() {
-            if damaged == Damaged::Refused {
-                return Err(RepoError::Damaged { object: key.to_string(), source: Some(not_its_own(pack)) });
-            }
-            tracing::warn!(
-                "{key} was made on host {:?} and lists packs that are not its own: they were left out",
-                writer.host
-            );
-            object.packs.retain(|pack| !false_claims.contains(&pack.id));
-        }
-        Ok(object)
-    }
-
-    /// Returns the packs that an ingest-only writer lists as its own and that are not, as their headers prove. What it
-    /// said of them would stand beside what their writers say, and they might be deleted for it.
+    /// Returns the packs that an ingest-only writer lists as its own and that are not: see
+    /// [`super::index_objects::IndexObjects::false_claims`].
     ///
     /// # Errors
-    /// Any failure of the store but that a pack is not there, or cut short: nothing of it can be read then.
+    /// Any failure of the store but that a pack is not there, or cut short.
     pub(crate) fn false_claims(
         &self,
         writer: &Writer,
         object: &IndexObject,
     ) -> Result<Vec<PackId>, RepoError> {
-        let mut found = Vec::new();
-        if writer.class == WriterClass::Full {
-            return Ok(found);
-        }
-        for pack in &object.packs {
-            let header =
-                match self.store.get(&ObjectKey::pack(&pack.id), Some(0..u64::from(pack.header_bytes))) {
-                    Err(error)
-                        if matches!(error.kind(), StoreErrorKind::NotFound | StoreErrorKind::Truncated) =>
-                    {
-                        continue;
-                    }
-                    header => header?,
-                };
-            let is_its_own = Header::decode(&header).is_ok_and(|(header, hash, _)| {
-                let key = header.open(pack.kind, &self.keys);
-                header.writer == *writer
-                    && hash == pack.header_hash
-                    && key.is_ok_and(|key| key.expose() == pack.key.expose())
-            });
-            if !is_its_own {
-                found.push(pack.id);
-            }
-        }
-        Ok(found)
+        self.index_objects.false_claims(writer, object)
     }
-}
-
-/// Describes an index object of which one pack is not its writer's.
-pub(crate) fn not_its_own(pack: &PackId) -> FormatError {
-    FormatError::malformed("an index object", format!("it lists pack {pack}, which its writer did not make"))
 }

@@ -241,8 +241,8 @@ fn load_views(repo: &Repository, seen: &mut Seen) -> Result<Option<Views>, RepoE
     if listed == seen.snapshots {
         return Ok(None);
     }
-    // Only now: what a snapshot needs was named by index objects before it was listed.
-    repo.refresh()?;
+    // Nobody waits for it: who reads what the index does not know yet has it brought first.
+    repo.follow();
     *seen = Seen { snapshots: listed, generation: seen.generation + 1 };
     Ok(Some(seen.views(&snapshots)))
 }

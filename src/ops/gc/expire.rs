@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::GcError;
 use crate::format::collection::{Collection, Stage};
 use crate::id::{PackId, SessionId};
-use crate::repo::{RepoError, Repository};
+use crate::repo::{RepoError, Repository, parallel};
 use crate::store::ObjectStore;
 use crate::store::key::{ObjectKey, Prefix};
 
@@ -38,12 +38,12 @@ pub(super) fn expire(repo: &Repository) -> Result<u64, GcError> {
         .map(|(id, _)| *id)
         .collect();
     let dropped = collections.dropped_snapshots();
-    let going: Vec<SessionId> =
+    let going: BTreeSet<SessionId> =
         there.iter().filter(|id| old.contains(id) || dropped.contains(id)).copied().collect();
-    for id in &going {
-        store.delete(&ObjectKey::snapshot(*id)).map_err(RepoError::from)?;
-        there.remove(id);
-    }
+    parallel::each(store.requests_at_once(), &going, |id| {
+        store.delete(&ObjectKey::snapshot(*id)).map_err(RepoError::from)
+    })?;
+    there.retain(|id| !going.contains(id));
 
     // The marks were there before: a mark of a snapshot that was committed since has no place in this list.
     let marks = listed(store, Prefix::Marks, ObjectKey::as_mark)?;
@@ -89,8 +89,6 @@ fn delete_all(
     keys: &BTreeMap<SessionId, Vec<ObjectKey>>,
     goes: impl Fn(SessionId) -> bool,
 ) -> Result<(), RepoError> {
-    for key in keys.iter().filter(|(id, _)| goes(**id)).flat_map(|(_, keys)| keys) {
-        store.delete(key)?;
-    }
-    Ok(())
+    let going = keys.iter().filter(|(id, _)| goes(**id)).flat_map(|(_, keys)| keys);
+    parallel::each(store.requests_at_once(), going, |key| Ok(store.delete(key)?))
 }

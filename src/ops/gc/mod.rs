@@ -29,7 +29,7 @@ use crate::process::boot_clock;
 use crate::progress::Progress;
 #[cfg(test)]
 use crate::repo::flaw::Flaw;
-use crate::repo::{RepoError, Repository};
+use crate::repo::{RepoError, Repository, parallel};
 use crate::store::key::{ObjectKey, Prefix};
 use crate::store::{Creation, ObjectInfo, StoreErrorKind, probe};
 use mark::Heard;
@@ -310,18 +310,24 @@ impl Collector<'_> {
 
     fn delete_packs(&mut self, decided: &Collection) -> Result<(), GcError> {
         let store = self.repo.store();
-        for id in &decided.packs {
+        let delete = |id: &PackId| {
             let key = ObjectKey::pack(id);
             let bytes = match store.size(&key) {
                 Ok(bytes) => bytes,
                 // Another collector was here, and has counted it.
-                Err(error) if error.kind() == StoreErrorKind::NotFound => continue,
-                Err(error) => return Err(RepoError::from(error).into()),
+                Err(error) if error.kind() == StoreErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(RepoError::from(error)),
             };
-            store.delete(&key).map_err(RepoError::from)?;
-            self.stats.deleted_packs += 1;
-            self.stats.deleted_bytes += bytes;
-        }
+            store.delete(&key)?;
+            Ok(Some(bytes))
+        };
+        let packs = decided.packs.iter().map(|id| (id, 0));
+        let stats = &mut self.stats;
+        parallel::in_order(store.requests_at_once(), u64::MAX, packs, delete, |deleted| {
+            stats.deleted_packs += u64::from(deleted.is_some());
+            stats.deleted_bytes += deleted.unwrap_or(0);
+            Ok::<_, RepoError>(())
+        })?;
         Ok(())
     }
 

@@ -10,7 +10,6 @@ mod claim;
 mod objects;
 mod pack;
 mod packs;
-mod parallel;
 mod report;
 mod sample;
 #[cfg(test)]
@@ -114,13 +113,6 @@ pub enum VerifyError {
     /// The store or the index cannot be read.
     #[error(transparent)]
     Repo(#[from] RepoError),
-    /// The system gives no thread.
-    #[error("cannot start a verification thread")]
-    Thread {
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
 }
 
 /// What the parts of one verification share.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use super::report::DamageId;
-use super::{Run, VerifyError, add, parallel};
+use super::{Run, VerifyError, add};
 use crate::crypto::secrets::Writer;
 use crate::format::FormatError;
 use crate::format::collection::Collection;
@@ -14,9 +14,9 @@ use crate::format::keys::KeySlot;
 use crate::format::snapshot::{Manifest, Mark, MarkState, Marks, SessionMark, SnapshotObject};
 use crate::id::{SlotId, SnapshotId};
 use crate::progress::{Event, error_chain};
-use crate::repo::RepoError;
-use crate::repo::refresh::not_its_own;
+use crate::repo::index_objects::not_its_own;
 use crate::repo::slots::SLOT_COPIES;
+use crate::repo::{RepoError, parallel};
 use crate::store::key::{ObjectKey, Prefix};
 use crate::store::{ObjectInfo, StoreErrorKind};
 
@@ -45,7 +45,7 @@ pub(super) fn verify(run: &Run<'_>) -> Result<Vec<Manifest>, VerifyError> {
         run.repo.store().list(prefix, &mut |object| listed.push(object)).map_err(RepoError::from)?;
     }
     let opened = Opened::default();
-    parallel::for_each(run.threads, listed, |object| verify_object(run, &opened, &object))?;
+    parallel::each(run.threads, listed, |object| verify_object(run, &opened, &object))?;
     compare_slots(run, opened.slots.into_inner().unwrap_or_else(PoisonError::into_inner));
     let marks = opened.marks.into_inner().unwrap_or_else(PoisonError::into_inner);
     let is_forgotten = |id: &SnapshotId| {

@@ -8,12 +8,12 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::pack::{Noted, check, note, verify_pack};
-use super::{PackCoverage, Run, Share, VerifyError, add, parallel};
+use super::{PackCoverage, Run, Share, VerifyError, add};
 use crate::format::pack::PACK_MAX_BYTES;
 use crate::id::PackId;
 use crate::index::{FrameRef, PackRecord, PackRow};
 use crate::progress::Event;
-use crate::repo::RepoError;
+use crate::repo::{RepoError, parallel};
 use crate::store::key::{ObjectKey, Prefix};
 use crate::store::list_with_lengths;
 
@@ -66,7 +66,7 @@ pub(super) fn verify_packs(run: &Run<'_>, share: Option<Share>) -> Result<BTreeS
     run.progress.event(Event::Found { files: jobs.len() as u64, bytes: coverage.bytes_taken });
     run.progress.event(Event::FoundAll);
     let rows = jobs.iter().filter_map(|job| job.indexed.as_ref().map(|(row, _)| *row)).collect();
-    let verified = parallel::for_each(run.threads, jobs, |job| verify_pack(run, &job));
+    let verified = parallel::each(run.threads, jobs, |job| verify_pack(run, &job));
     // What was found whole before a store went away stays found.
     run.times.flush();
     verified?;
@@ -156,7 +156,7 @@ fn read_frames(run: &Run<'_>, frames: &BTreeSet<FrameRef>) -> Result<Held, Verif
     run.progress.event(Event::Found { files: packs.len() as u64, bytes: 0 });
     run.progress.event(Event::FoundAll);
     let has_lost = AtomicBool::new(false);
-    let verified = parallel::for_each(run.threads, packs, |(row, numbers)| {
+    let verified = parallel::each(run.threads, packs, |(row, numbers)| {
         let Some(pack) = run.repo.index().pack(row)? else {
             has_lost.store(true, Ordering::Relaxed);
             return Ok(());
@@ -177,7 +177,7 @@ fn read_frames(run: &Run<'_>, frames: &BTreeSet<FrameRef>) -> Result<Held, Verif
             run.times.found_suspect(pack.id);
         }
         run.progress.event(Event::Done { files: 1, bytes: 0 });
-        Ok(())
+        Ok::<_, RepoError>(())
     });
     run.times.flush();
     verified?;
