@@ -279,3 +279,6 @@ fn rank((key, _): &ListedObject, preferred: Option<SnapshotId>) -> (u8, Reverse<
     };
     (kinship, Reverse(Some((session, number))))
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,15 +11,17 @@ use crate::chunker::ChunkerParams;
 use crate::crypto::hash::ChunkKind;
 use crate::crypto::slot::{Credential, FileKey};
 use crate::format::FormatError;
-use crate::format::index_object::IndexedPack;
-use crate::format::pack::Directory;
+use crate::format::frame::{self, Encoding, Features, FrameChunk, FrameEntry};
+use crate::format::header::{Header, ObjectKind};
+use crate::format::index_object::{IndexObject, IndexedPack};
+use crate::format::pack::{self, Directory};
 use crate::format::snapshot::{Completeness, Manifest, SnapshotTotals};
 use crate::format::tree::{Attributes, TreeBuilder, TreeRef};
-use crate::id::SessionId;
+use crate::id::{PackId, SessionId};
 use crate::index::{PackRecord, PackRow};
-use crate::store::ObjectStore;
 use crate::store::key::{ObjectKey, Prefix};
 use crate::store::memory::MemoryStore;
+use crate::store::{ObjectStore, Payload};
 
 /// An encrypted store and what opens it.
 pub(crate) struct TestStore {
@@ -153,6 +155,42 @@ pub(crate) fn indexed_packs(repo: &Repository) -> Vec<IndexedPack> {
         })
     };
     packs.into_iter().filter_map(describe).collect()
+}
+
+/// Writes a pack of one frame for each of `frames` (chunk, encoding, encoded bytes), and the index object that names it.
+pub(crate) fn put_pack(
+    repo: &Repository,
+    index_key: &ObjectKey,
+    frames: Vec<(FrameChunk, Encoding, Vec<u8>)>,
+) {
+    let (mut bytes, header_hash, key) =
+        Header::create(ObjectKind::DataPack, repo.keys(), repo.writer()).unwrap();
+    let header_bytes = u32::try_from(bytes.len()).unwrap();
+    let mut directory = Directory::default();
+    for (number, (chunk, encoding, mut encoded)) in (0..).zip(frames) {
+        frame::seal(&key, &header_hash, number, encoding, &mut encoded).unwrap();
+        let stored_length = u32::try_from(encoded.len()).unwrap();
+        let is_delta = matches!(encoding, Encoding::Delta { .. });
+        let features = (!is_delta).then_some(Features([1, 2, 3]));
+        directory.frames.push(FrameEntry { stored_length, encoding, features, chunks: vec![chunk] });
+        bytes.append(&mut encoded);
+    }
+    bytes.append(&mut pack::seal_directory(&key, &header_hash, &directory).unwrap());
+    let id = PackId::from_bytes(*blake3::hash(&bytes).as_bytes());
+    let indexed = IndexedPack {
+        id,
+        kind: ObjectKind::DataPack,
+        bytes: bytes.len() as u64,
+        writer: repo.writer().clone(),
+        header_hash,
+        header_bytes,
+        key,
+        directory,
+    };
+    let object = IndexObject { supersedes: Vec::new(), packs: vec![indexed] };
+    let sealed = object.seal(repo.keys(), repo.writer(), index_key.as_str()).unwrap();
+    repo.store().create(&ObjectKey::pack(&id), Payload::Bytes(&bytes)).unwrap();
+    repo.store().create(index_key, Payload::Bytes(&sealed)).unwrap();
 }
 
 /// Why a tree could not be made.

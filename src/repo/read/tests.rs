@@ -6,13 +6,10 @@ use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 
 use super::*;
-use crate::format::frame::{self, DeltaBase, Encoding, Features, FrameChunk, FrameEncoder, FrameEntry};
-use crate::format::header::{Header, ObjectKind};
-use crate::format::index_object::{IndexObject, IndexedPack};
-use crate::format::pack::{self, Directory};
-use crate::id::{FrameId, PackId, SessionId};
+use crate::format::frame::{DeltaBase, Encoding, FrameChunk, FrameEncoder};
+use crate::id::{FrameId, SessionId};
 use crate::repo::frames::FrameCheck;
-use crate::repo::testing::TestStore;
+use crate::repo::testing::{TestStore, put_pack};
 use crate::store::Payload;
 use crate::store::key::ObjectKey;
 
@@ -34,37 +31,9 @@ fn frame_id_of(repo: &Repository, chunk: &FrameChunk) -> FrameId {
     repo.keys().ids().frame_id([(chunk.id, chunk.length)])
 }
 
-/// Writes a pack of one frame for each of `frames` (chunk, encoding, encoded bytes), and the index object that names it.
+/// Writes a pack of one frame for each of `frames`, and the index object that names it.
 fn write_pack(repo: &Repository, frames: Vec<(FrameChunk, Encoding, Vec<u8>)>) {
-    let (mut bytes, header_hash, key) =
-        Header::create(ObjectKind::DataPack, repo.keys(), repo.writer()).unwrap();
-    let header_bytes = u32::try_from(bytes.len()).unwrap();
-    let mut directory = Directory::default();
-    for (number, (chunk, encoding, mut encoded)) in (0..).zip(frames) {
-        frame::seal(&key, &header_hash, number, encoding, &mut encoded).unwrap();
-        let stored_length = u32::try_from(encoded.len()).unwrap();
-        let is_delta = matches!(encoding, Encoding::Delta { .. });
-        let features = (!is_delta).then_some(Features([1, 2, 3]));
-        directory.frames.push(FrameEntry { stored_length, encoding, features, chunks: vec![chunk] });
-        bytes.append(&mut encoded);
-    }
-    bytes.append(&mut pack::seal_directory(&key, &header_hash, &directory).unwrap());
-    let id = PackId::from_bytes(*blake3::hash(&bytes).as_bytes());
-    let indexed = IndexedPack {
-        id,
-        kind: ObjectKind::DataPack,
-        bytes: bytes.len() as u64,
-        writer: repo.writer().clone(),
-        header_hash,
-        header_bytes,
-        key,
-        directory,
-    };
-    let object = IndexObject { supersedes: Vec::new(), packs: vec![indexed] };
-    let index_key = ObjectKey::index(SessionId::random(jiff::Timestamp::now()).unwrap(), 0);
-    let sealed = object.seal(repo.keys(), repo.writer(), index_key.as_str()).unwrap();
-    repo.store().create(&ObjectKey::pack(&id), Payload::Bytes(&bytes)).unwrap();
-    repo.store().create(&index_key, Payload::Bytes(&sealed)).unwrap();
+    put_pack(repo, &ObjectKey::index(SessionId::random(jiff::Timestamp::now()).unwrap(), 0), frames);
 }
 
 #[test]
