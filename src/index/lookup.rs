@@ -1,7 +1,9 @@
 //! Lookups: chunks, frames and packs.
 //!
 //! Where several index objects name one pack, its rows of the lowest number stand for all of them, so that
-//! caches keyed by [`FrameRef`] hold a frame once.
+//! caches keyed by [`FrameRef`] hold a frame once. What lies in a pack that is distrusted comes last.
+
+use std::collections::HashSet;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -19,7 +21,7 @@ use crate::id::{ChunkId, FrameId, PackId};
 const PACKS_PAGE: u32 = 512;
 
 impl Index {
-    /// Returns all homes of a chunk, in order of frame; none if it is unknown.
+    /// Returns all homes of a chunk, in order of frame, those in distrusted packs last; none if it is unknown.
     ///
     /// A delta frame can be a home. Cheap for unknown chunks: a filter in memory rules most of them out.
     ///
@@ -66,10 +68,11 @@ impl Index {
                 }
                 Ok(())
             })?;
-            if homes.items.is_empty() {
+            let homes = homes.into_items(&self.distrust.lock());
+            if homes.is_empty() {
                 self.filter.note_miss();
             }
-            Ok(homes.items)
+            Ok(homes)
         })
     }
 
@@ -88,7 +91,7 @@ impl Index {
         })
     }
 
-    /// Returns all frames of that id, in order.
+    /// Returns all frames of that id, in order, those in distrusted packs last.
     ///
     /// # Errors
     /// Fails if the file cannot be read or is damaged.
@@ -110,7 +113,7 @@ impl Index {
                 }
                 Ok(())
             })?;
-            Ok(found.items)
+            Ok(found.into_items(&self.distrust.lock()))
         })
     }
 
@@ -207,6 +210,17 @@ impl<T> Distinct<T> {
             self.seen.push((pack, number));
             self.items.push(item);
         }
+    }
+
+    /// Returns the items, those in distrusted packs last.
+    fn into_items(self, distrusted: &HashSet<PackId>) -> Vec<T> {
+        if distrusted.is_empty() {
+            return self.items;
+        }
+        let found = self.seen.iter().map(|(pack, _)| distrusted.contains(pack)).zip(self.items);
+        let (last, mut first): (Vec<_>, Vec<_>) = found.partition(|(is_distrusted, _)| *is_distrusted);
+        first.extend(last);
+        first.into_iter().map(|(_, item)| item).collect()
     }
 }
 

@@ -9,6 +9,7 @@
 //! sides.
 
 mod apply;
+mod distrust;
 mod error;
 mod filter;
 mod known_files;
@@ -133,6 +134,7 @@ pub type KnownDirectory = (Vec<u8>, Vec<(Vec<u8>, KnownFile)>);
 pub struct Index {
     pool: pool::Pool,
     filter: filter::Filter,
+    distrust: distrust::Distrust,
     ids: IdKeys,
     cache_key: SealKey,
     pack_keys: wrapped_key::PackKeys,
@@ -154,7 +156,8 @@ impl Index {
         let (pool, rebuilt) = pool::Pool::open(path, identity)?;
         let filter = filter::Filter::new(filter::MISSES_BEFORE_BUILDING);
         let pack_keys = wrapped_key::PackKeys::new(keys)?;
-        Ok(Self { pool, filter, ids: keys.ids().clone(), cache_key, pack_keys, rebuilt })
+        let distrust = distrust::Distrust::default();
+        Ok(Self { pool, filter, distrust, ids: keys.ids().clone(), cache_key, pack_keys, rebuilt })
     }
 
     /// Tells whether [`Index::open`] found a file that it could not use and made it anew, so that the index is
@@ -172,6 +175,7 @@ impl Index {
     pub fn reset(&self) -> Result<(), IndexError> {
         self.pool.reset()?;
         self.filter.clear();
+        self.clear_distrust();
         Ok(())
     }
 }

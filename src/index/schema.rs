@@ -108,6 +108,12 @@ const MIGRATIONS: &[&str] = &[
         object_key BLOB NOT NULL
     ) STRICT;
 ",
+    // Packs that were found damaged or missing.
+    "
+    CREATE TABLE distrusted (
+        pack_id BLOB PRIMARY KEY
+    ) STRICT, WITHOUT ROWID;
+",
 ];
 /// Files of older versions have their frames' features in no table by themselves.
 const FEATURES_VERSION: usize = 2;

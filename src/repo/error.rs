@@ -2,8 +2,9 @@
 
 use crate::crypto::CryptoError;
 use crate::format::FormatError;
-use crate::id::{ChunkId, FrameId};
+use crate::id::{ChunkId, FrameId, PackId};
 use crate::index::IndexError;
+use crate::store::key::ObjectKey;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// Why an operation on an open store failed. Callers match on the variants.
@@ -183,6 +184,16 @@ impl RepoError {
                 matches!(error.kind(), StoreErrorKind::NotFound | StoreErrorKind::Truncated)
             }
             _ => false,
+        }
+    }
+
+    /// Returns the pack that is damaged or missing, if this is why.
+    #[must_use]
+    pub fn damaged_pack(&self) -> Option<PackId> {
+        match self {
+            Self::Damaged { object, .. } => ObjectKey::parse(object)?.as_pack(),
+            Self::Store(error) if self.is_damage() => ObjectKey::parse(error.object())?.as_pack(),
+            _ => None,
         }
     }
 }

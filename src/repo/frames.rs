@@ -11,7 +11,7 @@ use crate::crypto::hash::IdKeys;
 use crate::crypto::secrets::WriterClass;
 use crate::format::FormatError;
 use crate::format::frame::{self, DELTA_CHAIN_MAX, Encoding, FRAME_MAX_BYTES, FrameDecoder};
-use crate::id::{ChunkId, FrameId};
+use crate::id::{ChunkId, FrameId, PackId};
 use crate::index::{ChunkHome, FrameRecord, FrameRef, Index};
 use crate::store::key::ObjectKey;
 use crate::store::{ObjectStore, StoreErrorKind};
@@ -87,6 +87,14 @@ impl FrameReader {
             }
             Ok(decoded)
         })
+    }
+
+    /// Takes note that a pack is damaged or missing, so that sessions of this host store anew what it holds.
+    pub(super) fn distrust(&self, pack: Option<PackId>) {
+        let Some(pack) = pack else { return };
+        if let Err(error) = self.index.distrust(&[pack]) {
+            tracing::debug!("it is not remembered that pack {pack} is damaged: {error}");
+        }
     }
 
     /// Reads and decodes a frame from the store, past all caches: what verifying takes. What it stands on may come from

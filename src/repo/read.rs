@@ -8,7 +8,7 @@ use super::frames::{DecodedFrame, damaged_chunk, weightier};
 use super::index_objects::Brought;
 use super::{RepoError, Repository};
 use crate::crypto::hash::ChunkKind;
-use crate::id::ChunkId;
+use crate::id::{ChunkId, PackId};
 use crate::index::{ChunkHome, FrameRef};
 use crate::store::StoreErrorKind;
 
@@ -67,7 +67,12 @@ impl Repository {
             };
             match self.chunk_from_homes(kind, id) {
                 Err(error) if is_stale(&error) && !is_last => {}
-                other => return other,
+                Err(error) => {
+                    // The index is as the store is, so that the pack is missing and has not moved.
+                    self.frames.distrust(error.damaged_pack());
+                    return Err(error);
+                }
+                found => return found,
             }
         }
     }
@@ -101,7 +106,12 @@ impl Repository {
     }
 
     fn chunk_at(&self, kind: ChunkKind, id: &ChunkId, home: ChunkHome) -> Result<Chunk, RepoError> {
-        let frame = self.frames.cached_frame(home.frame)?;
+        let frame = self.frames.cached_frame(home.frame).inspect_err(|error| {
+            // A pack that is gone may have moved, and nobody distrusts it for that.
+            if let RepoError::Damaged { .. } = error {
+                self.frames.distrust(error.damaged_pack().or_else(|| self.pack_of(home)));
+            }
+        })?;
         let start = home.offset as usize;
         let end = start + home.length as usize;
         // Metadata is small and leads everywhere, so it is hashed each time, which also finds a damaged index.
@@ -110,6 +120,10 @@ impl Repository {
             .get(start..end)
             .is_some_and(|plain| kind == ChunkKind::Data || self.keys.ids().chunk_id(kind, plain) == *id);
         if sound { Ok(Chunk { frame, start, end }) } else { Err(damaged_chunk(id)) }
+    }
+
+    fn pack_of(&self, home: ChunkHome) -> Option<PackId> {
+        Some(self.index.pack(home.frame.pack).ok()??.id)
     }
 }
 

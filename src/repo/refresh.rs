@@ -81,6 +81,7 @@ impl Repository {
     }
 
     fn bring_up_to_date(&self, damaged: Damaged) -> Result<Brought, RepoError> {
+        self.index.hear_distrust()?;
         let new = self.index_objects.list_new()?;
         self.index_objects.bring(new, damaged, Haste::None, &mut || {})
     }

@@ -337,7 +337,7 @@ mod tests {
     }
 
     fn content() -> Vec<u8> {
-        (0..PACK_BYTES).map(|number| (number % 251) as u8).collect()
+        (0..=250).cycle().take(PACK_BYTES).collect()
     }
 
     fn ahead() -> (Arc<FaultStore>, ReadAhead) {

@@ -231,6 +231,12 @@ impl StoreError {
     pub fn advice(&self) -> Option<&'static str> {
         self.advice
     }
+
+    /// Returns what the operation was tried on: the key of an object, a prefix, or a place.
+    #[must_use]
+    pub fn object(&self) -> &str {
+        &self.object
+    }
 }
 
 fn kind_of(error: &io::Error) -> StoreErrorKind {

@@ -126,7 +126,7 @@ fn files_without_the_table_of_features_are_filled() {
     before.apply("index/b.0", &delta).unwrap();
     drop(before);
     let old = rusqlite::Connection::open(folder.path()).unwrap();
-    old.execute_batch("DROP TABLE features; PRAGMA user_version = 1").unwrap();
+    old.execute_batch("DROP TABLE features; DROP TABLE distrusted; PRAGMA user_version = 1").unwrap();
     drop(old);
     let index = folder.open();
     assert!(!index.was_rebuilt());

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use crate::format::snapshot::{Manifest, Marks};
 use crate::ops::accept::accept;
 use crate::ops::reach::{self, Below};
-use crate::repo::session::{SessionOptions, SessionWriter};
+use crate::repo::session::{DamagedPacks, SessionOptions, SessionWriter};
 use crate::repo::snapshots::Snapshot;
 use crate::repo::{RepoError, Repository};
 
@@ -84,8 +84,10 @@ fn is_twin(other: &Manifest, old: &Manifest) -> bool {
 
 /// Commits the tree of a snapshot under a new id.
 fn commit_again(repo: &Repository, old: &Manifest) -> Result<Manifest, UndoError> {
-    let session =
-        SessionWriter::open(repo, SessionOptions { threads: 1, ..SessionOptions::new(&old.source) })?;
+    // What is damaged is as readable under the new name as it was under the old one.
+    let damaged = DamagedPacks::Keep;
+    let options = SessionOptions { threads: 1, damaged, ..SessionOptions::new(&old.source) };
+    let session = SessionWriter::open(repo, options)?;
     if !is_usable(repo, &session, old)? {
         session.abandon()?;
         return Err(UndoError::Collected(old.id.short()));

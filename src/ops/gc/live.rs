@@ -1,7 +1,8 @@
 //! What is needed: the chunks that snapshots reach, and the frames that these stand on.
 //!
 //! A chunk may have several homes. Of those of full writers, one outside the packs that are to go is taken, so that
-//! only what lies nowhere else keeps a pack from going; where there are none, all those of ingest-only writers are. A store may hold ten million chunks: a chunk takes one bit, and a
+//! only what lies nowhere else keeps a pack from going; where there are none, all those of ingest-only writers and in
+//! damaged packs are. A store may hold ten million chunks: a chunk takes one bit, and a
 //! frame four bytes.
 
 use std::collections::{HashMap, HashSet};
@@ -45,6 +46,8 @@ enum Standing {
     Stays,
     /// It is to go, unless it is needed.
     Leaves,
+    /// It was found damaged: what is left of it may be all that there is.
+    Damaged,
     /// Nothing in it may be relied on.
     Gone,
 }
@@ -187,12 +190,12 @@ impl<'a> Marker<'a> {
                 continue;
             }
             match word {
-                Word::Full => best = Some((standing, place)),
-                Word::IngestOnly => doubtful.push(place),
+                Word::Full if standing != Standing::Damaged => best = Some((standing, place)),
+                Word::Full | Word::IngestOnly => doubtful.push(place),
             }
         }
         // Where ingest-only writers alone have a chunk, each has stored it for itself, and one that lies must not be what
-        // stays of all.
+        // stays of all; likewise where a chunk lies in damaged packs alone, nobody knows in which of them it is whole.
         let homes = best.map_or(doubtful, |(_, place)| vec![place]);
         if homes.is_empty() {
             return Err(RepoError::MissingChunk(*id));
@@ -266,6 +269,7 @@ impl<'a> Marker<'a> {
         };
         let standing = match pack.map(|pack| pack.id) {
             Some(id) if !self.homes.listed.contains(&id) || self.homes.gone.contains(&id) => Standing::Gone,
+            Some(id) if self.repo.index().is_distrusted(&id) => Standing::Damaged,
             Some(id) if self.homes.leaving.contains(&id) => Standing::Leaves,
             Some(_) => Standing::Stays,
             None => Standing::Gone,

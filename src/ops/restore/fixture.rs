@@ -66,6 +66,14 @@ impl Fixture {
         Self { memory: Arc::clone(&self.memory), store, repo, key: self.key.clone(), local }
     }
 
+    /// Opens the same store once more, with the folders that this host has.
+    pub(in crate::ops) fn in_another_process(&self) -> Self {
+        let (store, repo) = open(&self.memory, &self.key, &self.local);
+        // Lives as long as this one does, which keeps the folders.
+        let local = tempfile::tempdir().unwrap();
+        Self { memory: Arc::clone(&self.memory), store, repo, key: self.key.clone(), local }
+    }
+
     /// Opens the same store on a host with an ingest-only key.
     pub(in crate::ops) fn on_ingest_only_host(&self, host: &str) -> Self {
         let local = tempfile::tempdir().unwrap();

@@ -128,6 +128,22 @@ struct Run<'a> {
     dead: HashSet<PackId>,
 }
 
+impl Run<'_> {
+    /// Remembers that a pack is whole.
+    fn trust(&self, pack: PackId) {
+        if let Err(error) = self.repo.index().trust(&[pack]) {
+            tracing::debug!("it is not remembered that pack {pack} is whole: {error}");
+        }
+    }
+
+    /// Remembers that a pack is damaged or missing, so that the next ingest of this host stores anew what it holds.
+    fn distrust(&self, pack: PackId) {
+        if let Err(error) = self.repo.index().distrust(&[pack]) {
+            tracing::debug!("it is not remembered that pack {pack} is damaged: {error}");
+        }
+    }
+}
+
 /// The sums of [`VerifyStats`] while they grow.
 #[derive(Default)]
 struct Counts {
@@ -192,6 +208,7 @@ pub fn verify(
             damaged.retain(|damage| first.iter().any(|other| other.object == damage.object));
         }
     }
+    distrust_what_others_cannot_find(repo, &damaged)?;
     Ok(VerifyStats {
         objects: counts.objects.into_inner(),
         packs: counts.packs.into_inner(),
@@ -203,6 +220,20 @@ pub fn verify(
         coverage: coverage.into_inner().unwrap_or_else(PoisonError::into_inner),
         elapsed: started.elapsed(),
     })
+}
+
+/// Distrusts the packs that damaged index objects alone name: this host knows them still, and no other one will.
+fn distrust_what_others_cannot_find(repo: &Repository, damaged: &[Damage]) -> Result<(), RepoError> {
+    let is_damaged = |key: &str| damaged.iter().any(|damage| damage.object == key);
+    let (lost, whole): (Vec<_>, Vec<_>) =
+        repo.index().listed_objects()?.into_iter().partition(|object| is_damaged(&object.key));
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let named: HashSet<PackId> = whole.into_iter().flat_map(|object| object.packs).collect();
+    let lost: Vec<PackId> =
+        lost.into_iter().flat_map(|object| object.packs).filter(|pack| !named.contains(pack)).collect();
+    Ok(repo.index().distrust(&lost)?)
 }
 
 /// Lists what collections delete, or what shows that they did: where none of this is gone, nothing was collected.

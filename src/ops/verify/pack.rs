@@ -27,8 +27,15 @@ const PIECE_BYTES: u64 = 4 << 20;
 pub(super) fn verify_pack(run: &Run<'_>, job: &PackJob) -> Result<(), RepoError> {
     let verified = verify_listed(run, job);
     match verified {
-        Ok(Noted::Nothing) => run.times.found_whole(job.id),
-        Ok(Noted::Damage) | Err(_) => run.times.found_suspect(job.id),
+        Ok(Noted::Nothing) => {
+            run.times.found_whole(job.id);
+            run.trust(job.id);
+        }
+        Ok(Noted::Damage) => {
+            run.times.found_suspect(job.id);
+            run.distrust(job.id);
+        }
+        Err(_) => run.times.found_suspect(job.id),
     }
     verified?;
     run.progress.event(Event::Done { files: 1, bytes: job.listed_bytes.unwrap_or(0) });

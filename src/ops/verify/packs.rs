@@ -175,6 +175,7 @@ fn read_frames(run: &Run<'_>, frames: &BTreeSet<FrameRef>) -> Result<Held, Verif
         // Samples take it until it is whole.
         if note(run, &ObjectKey::pack(&pack.id), Some(row), Vec::new(), &bad) == Noted::Damage {
             run.times.found_suspect(pack.id);
+            run.distrust(pack.id);
         }
         run.progress.event(Event::Done { files: 1, bytes: 0 });
         Ok::<_, RepoError>(())

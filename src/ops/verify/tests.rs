@@ -1,5 +1,7 @@
 //! Tests of verifications as a whole: one thing in a store in memory is damaged, and must be found.
 
+mod trust;
+
 use super::*;
 use crate::crypto::hash::ChunkKind;
 use crate::format::collection::{Collection, Stage};

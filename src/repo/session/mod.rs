@@ -67,6 +67,17 @@ pub struct SessionOptions {
     pub deltas: Deltas,
     /// Packs that this session does not rely on, besides those that are about to be deleted.
     pub avoid: HashSet<PackId>,
+    /// Whether it relies on packs that were found damaged or missing.
+    pub damaged: DamagedPacks,
+}
+
+/// Whether a session relies on packs that this host found damaged or missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DamagedPacks {
+    /// It stores anew what they hold.
+    Avoid,
+    /// It takes them for what they are: nothing that it could store anew is at hand.
+    Keep,
 }
 
 /// Whether a session writes delta frames.
@@ -91,6 +102,7 @@ impl SessionOptions {
             chunks_per_index_object: upload::CHUNKS_PER_INDEX_OBJECT,
             deltas: Deltas::WherePays,
             avoid: HashSet::new(),
+            damaged: DamagedPacks::Avoid,
         }
     }
 }
@@ -143,8 +155,8 @@ struct Shared {
     started: Duration,
     /// Packs that a garbage collection may delete, as far as it was known when the session began.
     gone: HashSet<PackId>,
-    /// Packs that were looked at, and whether what is in them may be relied on.
-    trusted: Mutex<HashMap<PackRow, bool>>,
+    /// Packs that were looked at; no id for those that may not be relied on, whatever becomes known of them.
+    trusted: Mutex<HashMap<PackRow, Option<PackId>>>,
     /// Packs that were looked at, and whether reading them takes a distant store.
     distant: Mutex<HashMap<PackRow, bool>>,
     /// The delta frames so far.
@@ -167,15 +179,21 @@ impl Shared {
     /// Tells whether what is in a pack may be relied on. Packs of ingest-only writers are relied on by nobody but
     /// themselves: the names of their chunks prove nothing.
     fn is_trusted(&self, row: PackRow) -> Result<bool, RepoError> {
-        if let Some(trusted) = lock(&self.trusted).get(&row) {
-            return Ok(*trusted);
-        }
-        let trusted = self.index.pack(row)?.is_some_and(|pack| {
-            let is_vouched_for = pack.writer.class == WriterClass::Full || pack.writer == self.writer;
-            is_vouched_for && !self.gone.contains(&pack.id) && !self.options.avoid.contains(&pack.id)
-        });
-        lock(&self.trusted).insert(row, trusted);
-        Ok(trusted)
+        let known = lock(&self.trusted).get(&row).copied();
+        let trusted = match known {
+            Some(known) => known,
+            None => {
+                let pack = self.index.pack(row)?.filter(|pack| {
+                    let is_vouched_for = pack.writer.class == WriterClass::Full || pack.writer == self.writer;
+                    is_vouched_for && !self.gone.contains(&pack.id) && !self.options.avoid.contains(&pack.id)
+                });
+                *lock(&self.trusted).entry(row).or_insert(pack.map(|pack| pack.id))
+            }
+        };
+        // Damage may be found at any time.
+        Ok(trusted.is_some_and(|pack| {
+            self.options.damaged == DamagedPacks::Keep || !self.index.is_distrusted(&pack)
+        }))
     }
 
     /// Fails if the session is too old to name packs or to commit: what it relies on may be forgotten by then.
@@ -361,12 +379,13 @@ impl SessionWriter {
         if lock(&self.distrusted).contains(id) {
             return Ok(false);
         }
-        if lock(&self.usable).contains(id) {
+        let changes = self.shared.index.distrust_changes();
+        if lock(&self.usable).contains(id, changes) {
             return Ok(true);
         }
         for home in self.shared.index.neighbours(id)? {
             if self.shared.is_trusted(home.frame.pack)? && bases::stands(&self.shared, &home)? {
-                lock(&self.usable).add(home.chunks.iter().map(|chunk| chunk.id));
+                lock(&self.usable).add(home.chunks.iter().map(|chunk| chunk.id), changes);
                 return Ok(true);
             }
         }

@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn files_and_memory_are_the_same_to_a_server() {
-        let bytes: Vec<u8> = (0..300_000_u32).map(|number| (number % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..=250).cycle().take(300_000).collect();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&bytes).unwrap();
         file.write_all(b"more than was announced").unwrap();
