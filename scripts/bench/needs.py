@@ -40,7 +40,12 @@ def install_missing(packages):
 def build():
     """Returns this program, built for release."""
     subprocess.run(["cargo", "build", "--release", "--locked", "--quiet"], cwd=REPOSITORY, check=True)
-    return pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"), "release/yester")
+    return target_folder() / "release/yester"
+
+
+def target_folder():
+    """Returns where Cargo puts what it builds."""
+    return pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
 
 
 def borg(folder):

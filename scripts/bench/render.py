@@ -18,7 +18,7 @@ SLOT = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 # With what the figures of this program are compared, where it is not restic.
 RATIOS = {"tree": ["restic", "native"], "large": ["restic", "native"], "directory": ["restic", "native"],
           "sparse": ["native"], "restore": ["local file"], "reads": ["restic", "native"],
-          "plain-tree": ["yester --no-delta"]}
+          "plain-tree": ["yester --no-delta"], "s3": ["restic", "yester, directory"]}
 
 
 def write(folder, small):

@@ -3,6 +3,7 @@
 from nights import NO_DELTA
 from probes import RANDOM
 from reads import FIRST_NIGHT
+from s3 import LOCAL
 
 # No column to compare with: the figure itself.
 ALONE = None
@@ -47,5 +48,11 @@ TARGETS = {
     "plain-tree": {"first ingest, cold, s": [(1.05, NO_DELTA)]},
     "many": {row: [(256, ALONE)] for row in PEAKS},
     "chunks": {f"{step}, peak MB": [(256, ALONE)] for step in ("gc without garbage, cold", "gc of half, cold")},
+    "s3": {f"{step}, cold, s": [(1.43, LOCAL)]
+           for step in ("ingest of the tree", "tar of the mounted tree", "ingest of the dump",
+                        "cat of the mounted dump")}
+    | {f"{step}, cold, requests a GB": [(1, "restic")]
+       for step in ("ingest of the tree", "tar of the mounted tree", "ingest of the dump",
+                    "cat of the mounted dump")},
     "snapshots": {"mount ready with a key file, cold, s": [(0.1, ALONE)]},
 }

@@ -602,11 +602,11 @@ fn spawn<T: Send + 'static>(
     name: &str,
     body: impl FnOnce() -> T + Send + 'static,
 ) -> Result<JoinHandle<T>, RepoError> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(|source| RepoError::Local {
-        operation: "start the thread",
-        path: name.to_owned(),
-        source,
-    })
+    std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(|source| no_thread(name, source))
+}
+
+fn no_thread(name: &str, source: std::io::Error) -> RepoError {
+    RepoError::Local { operation: "start the thread", path: name.to_owned(), source }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,12 +1,13 @@
-//! The uploader thread: puts packs into the store, then the index objects that name them, and keeps the
-//! session's progress marks coming.
+//! The uploader thread: has packs put into the store, several at a time where that pays, then puts the index objects
+//! that name them, and keeps the session's progress marks coming.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::packer::FinishedPack;
-use super::{RepoError, Shared, Uploaded, lock};
+use super::{RepoError, Shared, Uploaded, lock, no_thread};
 use crate::format::header::ObjectKind;
 use crate::format::index_object::{IndexObject, IndexedPack};
 use crate::store::key::ObjectKey;
@@ -22,22 +23,64 @@ const NAMES_TRIED: usize = 16;
 /// The default of [`super::SessionOptions::chunks_per_index_object`].
 pub(super) const CHUNKS_PER_INDEX_OBJECT: usize = 1 << 16;
 
+/// At most so many packs are on their way at the same time, each in a spool file until it is there.
+const UPLOADS_MAX: usize = 4;
+
 /// Uploads packs until the packer ends. Returns what was written, or nothing after a failure.
 pub(super) fn run(shared: &Shared, packs: &Receiver<FinishedPack>) -> Option<Uploaded> {
-    let mut uploader = Uploader {
-        shared,
-        waiting: Vec::new(),
-        waiting_chunks: 0,
-        index_objects: 0,
-        uploaded: Uploaded::default(),
-    };
-    match uploader.drain(packs) {
-        Ok(()) => Some(uploader.uploaded),
-        Err(error) => {
+    // A disk is no faster for being asked twice, and a distant store has others to serve as well.
+    let uploads = (shared.store.requests_at_once() / 2).clamp(1, UPLOADS_MAX);
+    let (sender, stored) = crossbeam_channel::bounded(uploads);
+    let uploaded = thread::scope(|scope| {
+        for _ in 0..uploads {
+            let sender = sender.clone();
+            thread::Builder::new()
+                .name("upload".to_owned())
+                .spawn_scoped(scope, move || put_packs(shared, packs, &sender))
+                .map_err(|source| no_thread("upload", source))?;
+        }
+        drop(sender);
+        let uploader = Uploader {
+            shared,
+            waiting: Vec::new(),
+            waiting_chunks: 0,
+            index_objects: 0,
+            uploaded: Uploaded::default(),
+        };
+        uploader.drain(stored)
+    });
+    uploaded.map_err(|error| shared.fail(error)).ok()
+}
+
+/// Puts packs into the store, one after the other, until there are no more or the session failed.
+fn put_packs(shared: &Shared, packs: &Receiver<FinishedPack>, stored: &Sender<IndexedPack>) {
+    for pack in packs {
+        if lock(&shared.failure).is_some() {
+            return;
+        }
+        let put = put_pack(shared, pack);
+        // Whoever names them ended first only if it failed, and it has said why.
+        let went_well = put.map(|pack| stored.send(pack).is_ok()).unwrap_or_else(|error| {
             shared.fail(error);
-            None
+            false
+        });
+        if !went_well {
+            return;
         }
     }
+}
+
+fn put_pack(shared: &Shared, finished: FinishedPack) -> Result<IndexedPack, RepoError> {
+    shared.require_young()?;
+    let FinishedPack { file, pack } = finished;
+    let payload = Payload::File { file: &file, bytes: pack.bytes };
+    shared.store.create(&ObjectKey::pack(&pack.id), payload)?;
+    if let Some(bases) = &shared.frames.bases
+        && pack.kind == ObjectKind::DataPack
+    {
+        bases.put(&pack.id, &file, pack.bytes);
+    }
+    Ok(pack)
 }
 
 struct Uploader<'a> {
@@ -50,12 +93,12 @@ struct Uploader<'a> {
 }
 
 impl Uploader<'_> {
-    fn drain(&mut self, packs: &Receiver<FinishedPack>) -> Result<(), RepoError> {
+    fn drain(mut self, stored: Receiver<IndexedPack>) -> Result<Uploaded, RepoError> {
         let mut marks = 0;
         let mut due = Instant::now() + MARK_INTERVAL;
         loop {
-            match packs.recv_deadline(due) {
-                Ok(pack) => self.upload(pack)?,
+            match stored.recv_deadline(due) {
+                Ok(pack) => self.take_note(pack)?,
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -65,20 +108,12 @@ impl Uploader<'_> {
                 due = Instant::now() + MARK_INTERVAL;
             }
         }
-        self.write_index_object()
+        self.write_index_object()?;
+        Ok(self.uploaded)
     }
 
-    fn upload(&mut self, finished: FinishedPack) -> Result<(), RepoError> {
-        self.shared.require_young()?;
-        let FinishedPack { file, pack } = finished;
-        self.shared
-            .store
-            .create(&ObjectKey::pack(&pack.id), Payload::File { file: &file, bytes: pack.bytes })?;
-        if let Some(bases) = &self.shared.frames.bases
-            && pack.kind == ObjectKind::DataPack
-        {
-            bases.put(&pack.id, &file, pack.bytes);
-        }
+    /// Takes note of a pack that is in the store, and names those that wait to be named if they are many.
+    fn take_note(&mut self, pack: IndexedPack) -> Result<(), RepoError> {
         self.uploaded.packs += 1;
         self.uploaded.stored_bytes += pack.bytes;
         if pack.kind == ObjectKind::TreePack {

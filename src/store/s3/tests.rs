@@ -83,6 +83,36 @@ fn a_whole_bucket_conforms_too() {
 }
 
 #[test]
+fn conforms_where_the_server_has_neither_conditions_nor_checksums() {
+    let server = server();
+    server.faults().add(When::on(Operation::Put), Fault::IgnoreCondition);
+    let has_checksum = When::always().that(|request| request.header("x-amz-checksum-crc32c").is_some());
+    let refused = server.faults().add(has_checksum, Fault::access_denied());
+    conformance::check_unconditional(|name| {
+        let place = format!("bucket/{name}");
+        let store = connect_as(&server, &place, S3Options::default(), SECRET_KEY);
+        Box::new(S3Store { checksums: false, ..store })
+    });
+    assert_eq!(refused.hits(), 0);
+}
+
+/// By `scripts/conformance`, which starts servers that others wrote and gives each an empty bucket.
+#[test]
+#[ignore = "needs a server that scripts/conformance starts"]
+fn a_server_of_others_conforms() {
+    let variable = |name| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
+    let bucket = variable("CONFORMANCE_BUCKET");
+    let is_conditional = variable("CONFORMANCE_CONDITIONAL") == "yes";
+    let fresh = |name: &str| -> Box<dyn ObjectStore> {
+        let place = S3Place::parse(&format!("{bucket}/{name}")).unwrap();
+        let store = S3Store::connect(place, S3Options::default()).unwrap();
+        assert_eq!(probe::conditional_create(&store).unwrap(), is_conditional);
+        Box::new(store)
+    };
+    if is_conditional { conformance::check(fresh) } else { conformance::check_unconditional(fresh) }
+}
+
+#[test]
 fn long_listings_have_all_pages() {
     let (server, mut expected) = (server(), 0);
     let store = connect(&server);
