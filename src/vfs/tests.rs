@@ -255,4 +255,5 @@ fn what_the_store_lost_is_unreadable_and_the_rest_is_not() {
     assert_eq!(buffer, [0; 5]);
 }
 
+mod cold;
 mod handing_over;

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark ends at the first failure")]
 
 mod chunker;
+mod distance;
 mod frame;
 mod hash;
 mod index;
@@ -30,5 +31,6 @@ fn main() {
     frame::run(&mut criterion);
     tree::run(&mut criterion);
     index::run(&mut criterion);
+    distance::run(&mut criterion);
     criterion.final_summary();
 }

@@ -304,7 +304,7 @@ impl Collector<'_> {
     fn replace(&mut self) -> Result<(), GcError> {
         self.repo.refresh_strictly()?;
         let dead = self.repo.collections()?.dead_packs();
-        self.stats.replaced_objects += replace::replace(self.repo, &dead)?;
+        self.stats.replaced_objects += replace::replace(self.repo, &dead, replace::CHUNKS_PER_OBJECT)?;
         Ok(())
     }
 

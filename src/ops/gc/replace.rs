@@ -12,10 +12,8 @@ use crate::repo::{RepoError, Repository, parallel};
 use crate::store::key::ObjectKey;
 use crate::store::{Creation, Payload};
 
-/// An index object that is written holds about so many chunks.
-const CHUNKS_PER_OBJECT: u64 = 1 << 16;
-/// An index object with fewer chunks is small.
-const SMALL_CHUNKS: u64 = CHUNKS_PER_OBJECT / 4;
+/// An index object that is written holds about so many chunks; one with less than a quarter of them is small.
+pub(super) const CHUNKS_PER_OBJECT: u64 = 1 << 16;
 /// So many small ones are joined.
 const SMALL_MIN: usize = 16;
 /// Bytes of index objects that are read at a time.
@@ -28,8 +26,13 @@ const BYTES_UNDER_WAY: u64 = 32 << 20;
 /// it put beside what it was to replace. They name the same packs, which does no harm.
 ///
 /// What they say comes from the store, not from the local index: that is a cache, and may be damaged.
-pub(super) fn replace(repo: &Repository, dead: &HashSet<PackId>) -> Result<u64, GcError> {
-    let old = superseded(repo.index().listed_objects().map_err(RepoError::from)?, dead);
+pub(super) fn replace(
+    repo: &Repository,
+    dead: &HashSet<PackId>,
+    chunks_per_object: u64,
+) -> Result<u64, GcError> {
+    let objects = repo.index().listed_objects().map_err(RepoError::from)?;
+    let old = superseded(objects, dead, chunks_per_object / 4);
     if old.is_empty() {
         return Ok(0);
     }
@@ -37,6 +40,7 @@ pub(super) fn replace(repo: &Repository, dead: &HashSet<PackId>) -> Result<u64, 
     let mut writer = ReplacementWriter {
         repo,
         session,
+        chunks_per_object,
         number: 0,
         object: IndexObject::default(),
         chunks: 0,
@@ -57,10 +61,14 @@ pub(super) fn replace(repo: &Repository, dead: &HashSet<PackId>) -> Result<u64, 
 
 /// Returns the index objects that are to go, the oldest first, with what they take, about: those that name dead packs, and
 /// small ones if there are many.
-fn superseded(objects: Vec<ListedObject>, dead: &HashSet<PackId>) -> Vec<(ObjectKey, u64)> {
+fn superseded(
+    objects: Vec<ListedObject>,
+    dead: &HashSet<PackId>,
+    small_chunks: u64,
+) -> Vec<(ObjectKey, u64)> {
     /// What a chunk takes in an index object, about.
     const CHUNK_BYTES: u64 = 64;
-    let is_small = |object: &ListedObject| object.chunks < SMALL_CHUNKS;
+    let is_small = |object: &ListedObject| object.chunks < small_chunks;
     let joins = objects.iter().filter(|object| is_small(object)).count() >= SMALL_MIN;
     let is_old = |object: &ListedObject| {
         object.packs.iter().any(|id| dead.contains(id)) || (joins && is_small(object))
@@ -80,6 +88,7 @@ fn superseded(objects: Vec<ListedObject>, dead: &HashSet<PackId>) -> Vec<(Object
 struct ReplacementWriter<'a> {
     repo: &'a Repository,
     session: SessionId,
+    chunks_per_object: u64,
     number: u32,
     object: IndexObject,
     chunks: u64,
@@ -105,7 +114,7 @@ impl ReplacementWriter<'_> {
         self.object.supersedes.push(key.to_string());
         self.replaced.push(key);
         let is_enough =
-            self.chunks >= CHUNKS_PER_OBJECT || self.object.supersedes.len() >= INDEX_MAX_SUPERSEDED;
+            self.chunks >= self.chunks_per_object || self.object.supersedes.len() >= INDEX_MAX_SUPERSEDED;
         if is_enough { self.finish() } else { Ok(()) }
     }
 
@@ -155,5 +164,103 @@ impl ReplacementWriter<'_> {
         self.number += 1;
         self.chunks = 0;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::ops::restore::fixture::{Fixture, noise};
+    use crate::repo::testing::indexed_packs;
+    use crate::store::ObjectStore;
+    use crate::store::fault::Operation;
+    use crate::store::key::Prefix;
+
+    const NIGHTS: u64 = 40;
+    /// Of such index objects, each takes the place of eight or more of a night.
+    const CHUNKS: u64 = 24;
+
+    /// A store to which many sessions have added little: an index object each.
+    fn world() -> Fixture {
+        let fixture = Fixture::new();
+        for night in 0..NIGHTS {
+            fixture.commit(|maker| vec![maker.file("file", &noise(night, 100))]);
+        }
+        fixture
+    }
+
+    fn packs(fixture: &Fixture) -> BTreeSet<PackId> {
+        indexed_packs(&fixture.repo).into_iter().map(|pack| pack.id).collect()
+    }
+
+    fn join(fixture: &Fixture) -> Result<u64, GcError> {
+        fixture.repo.refresh_strictly()?;
+        replace(&fixture.repo, &HashSet::new(), CHUNKS)
+    }
+
+    #[test]
+    fn small_index_objects_are_joined_a_few_at_a_time() {
+        let fixture = world();
+        let all = packs(&fixture);
+        fixture.store.clear_calls();
+        assert_eq!(join(&fixture).unwrap(), NIGHTS);
+        let objects = fixture.keys(Prefix::Index).len();
+        assert!((2..=10).contains(&objects), "{objects}");
+        let mutating: Vec<_> = fixture
+            .store
+            .calls()
+            .into_iter()
+            .map(|call| call.operation)
+            .filter(|it| it.is_mutating())
+            .collect();
+        let switches = mutating.chunk_by(|one, other| one == other).count();
+        assert_eq!(switches, 2 * objects, "each is put, then what it replaces is deleted");
+        assert_eq!(mutating.iter().filter(|it| **it == Operation::Delete).count(), all.len() / 2);
+        let cold = fixture.on_another_host();
+        cold.repo.refresh_strictly().unwrap();
+        assert_eq!((packs(&fixture), packs(&cold)), (all.clone(), all));
+        assert_eq!(join(&cold).unwrap(), 0, "there are few now");
+    }
+
+    #[test]
+    fn a_death_leaves_at_most_one_too_many() {
+        let steps = {
+            let fixture = world();
+            fixture.store.clear_calls();
+            join(&fixture).unwrap();
+            fixture.store.calls().iter().filter(|call| call.operation.is_mutating()).count()
+        };
+        let fixture = world();
+        let all = packs(&fixture);
+        let objects = |fixture: &Fixture| -> Vec<(ObjectKey, Vec<u8>)> {
+            let keys = fixture.keys(Prefix::Index);
+            keys.into_iter().map(|key| (key.clone(), fixture.memory.get(&key, None).unwrap())).collect()
+        };
+        let before = objects(&fixture);
+        for mutations in 0..steps {
+            let other = fixture.on_another_host();
+            other.store.die_after(mutations);
+            drop(join(&other).unwrap_err());
+            let next = fixture.on_another_host();
+            next.repo.refresh_strictly().unwrap();
+            assert_eq!(packs(&next), all, "{mutations}");
+            join(&next).unwrap();
+            next.repo.refresh_strictly().unwrap();
+            assert_eq!(packs(&next), all, "{mutations}");
+            let named = next.repo.index().listed_objects().unwrap();
+            let named: usize = named.iter().map(|object| object.packs.len()).sum();
+            let twice = named - all.len();
+            // One that is full holds a few more chunks at most, and a pack holds one at least.
+            assert!(twice as u64 <= CHUNKS + 2, "{mutations}: {twice} packs are named twice");
+            // Back to what there was.
+            for (key, _) in objects(&fixture) {
+                fixture.memory.delete(&key).unwrap();
+            }
+            for (key, bytes) in &before {
+                fixture.memory.create(key, Payload::Bytes(bytes)).unwrap();
+            }
+        }
     }
 }
