@@ -54,5 +54,6 @@ TARGETS = {
     | {f"{step}, cold, requests a GB": [(1, "restic")]
        for step in ("ingest of the tree", "tar of the mounted tree", "ingest of the dump",
                     "cat of the mounted dump")},
+    "distance": {"stats, which takes the whole index, peak MB": [(256, ALONE)]},
     "snapshots": {"mount ready with a key file, cold, s": [(0.1, ALONE)]},
 }

@@ -97,6 +97,14 @@ impl Feed {
         Wait { shared: &self.shared, applied: state.applied, next: state.begun + 1 }
     }
 
+    /// Waits until what is followed is brought, at most so long. What failed is not waited for.
+    pub(super) fn wait_until_followed(&self, patience: Duration) {
+        let state = self.shared.lock();
+        let comes = |state: &mut State| state.runs && state.followed > state.done;
+        // Who was not told in time takes what there is.
+        let _ = self.shared.changed.wait_timeout_while(state, patience, comes);
+    }
+
     /// Has everything brought that the store lists from now on. Returns at once; what fails is left to those who miss
     /// something.
     pub(super) fn follow(&self) {

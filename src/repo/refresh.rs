@@ -3,6 +3,8 @@
 //! This is for those who must know all of it: sessions, collections, `verify`. Readers take of it what they need, through
 //! `feed`.
 
+use std::time::Duration;
+
 use super::index_objects::{Brought, Damaged, Haste};
 use super::{RepoError, Repository};
 use crate::crypto::secrets::Writer;
@@ -37,6 +39,11 @@ impl Repository {
     /// Begins to bring the index up to date as [`Self::refresh`] does, while others read.
     pub fn follow(&self) {
         self.feed.follow();
+    }
+
+    /// Waits until what [`Self::follow`] began is done, at most so long.
+    pub fn wait_until_followed(&self, patience: Duration) {
+        self.feed.wait_until_followed(patience);
     }
 
     /// Brings the index up to date as [`Self::refresh`] does, and leaves nothing out: until every index object of one

@@ -26,6 +26,7 @@ mod tests;
 mod views;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::format::snapshot::Manifest;
 use crate::format::tree::{EntryKind, Xattr};
@@ -49,6 +50,8 @@ pub use inodes::ROOT_INODE;
 pub use pages::PageCache;
 pub use readdir::{DirectoryItem, Visit};
 
+/// So long the size of a store is waited for where the index is still coming.
+const SIZE_PATIENCE: Duration = Duration::from_secs(1);
 /// How the names of POSIX access control lists begin.
 const ACCESS_LIST: &[u8] = b"system.posix_acl_";
 
@@ -329,6 +332,7 @@ impl Vfs {
     pub fn statistics(&self) -> Result<Statistics, VfsError> {
         match &self.root {
             Root::All(listing) => {
+                self.repo.wait_until_followed(SIZE_PATIENCE);
                 let bytes = self.repo.index().pack_bytes().map_err(RepoError::from);
                 let bytes = bytes.map_err(VfsError::unreadable(|| "the local index".to_owned()))?;
                 Ok(Statistics { bytes, files: listing.known().files })

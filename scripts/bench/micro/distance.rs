@@ -92,7 +92,7 @@ impl Filled {
         let (night, chunk_of_night, _) = backup(&repo, CHUNKS..CHUNKS + 100);
         let mut objects = 0;
         store.list(Prefix::Index, &mut |_| objects += 1).unwrap();
-        assert!((CHUNKS / CHUNKS_PER_INDEX_OBJECT).abs_diff(objects) < 50, "{objects} index objects");
+        assert!((CHUNKS / CHUNKS_PER_INDEX_OBJECT).abs_diff(objects) < 100, "{objects} index objects");
         let distant = FaultStore::distant(store, AT_ONCE);
         distant.script(|_| Some(Fault::Delay(REQUEST)));
         Self { store: Arc::new(distant), night, chunk_of_night, first, last }
@@ -115,7 +115,7 @@ fn open(store: Arc<dyn ObjectStore>) -> Cold {
 fn backup(repo: &Repository, numbers: std::ops::Range<u64>) -> (SnapshotId, ChunkId, ChunkId) {
     let options = SessionOptions {
         pack_target_bytes: CHUNKS_PER_INDEX_OBJECT * STORED_BYTES / 8,
-        frame_target_bytes: 16 << 10,
+        frame_target_bytes: 2 << 10,
         deltas: Deltas::Never,
         ..SessionOptions::new("bench")
     };

@@ -489,3 +489,23 @@ fn many_files_that_vanish_are_one_line() {
     assert!(stats.failures[0].contains("/x and 2 more there"), "{:?}", stats.failures);
     assert_eq!(stats.manifest.totals.files, 1);
 }
+
+/// docs/scaling.md says what a night costs where each request is paid for.
+#[test]
+fn a_night_asks_a_store_for_little() {
+    let setting = Setting::new();
+    setting.write("changes", b"one");
+    setting.write("stays", b"the same");
+    for night in 0..3_u8 {
+        let store = Arc::new(FaultStore::new(Arc::clone(&setting.test.store) as Arc<dyn ObjectStore>));
+        let repo = setting.test.open_through(Arc::clone(&store) as Arc<dyn ObjectStore>);
+        setting.write("changes", &[night; 1000]);
+        setting.ingest(&repo, &Silent);
+        let calls = store.calls();
+        let count = |operation| calls.iter().filter(|call| call.operation == operation).count();
+        let counts = [Operation::Create, Operation::List, Operation::Get, Operation::Size, Operation::Delete];
+        // Created are the mark, a pack of data and one of trees, an index object and the snapshot. Listed are config, keys,
+        // index, and collections twice; read are the config and the key slots, of which there are two.
+        assert_eq!(counts.map(count), [5, 5, 3, 0, 0], "{night}: {calls:#?}");
+    }
+}
