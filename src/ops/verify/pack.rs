@@ -78,9 +78,45 @@ fn frames_of(run: &Run<'_>, job: &PackJob) -> Result<Vec<FrameRef>, RepoError> {
     Ok(frames.iter().map(|record| FrameRef { pack: *row, number: record.number }).collect())
 }
 
-/// Verifies a pack's bytes. Where the pack as such is not what it should be, its frames are still tried one by
-/// one: their own seals tell which of them are good.
+/// Verifies a pack's bytes. What a network may have damaged on the way is read once more before anybody hears of it.
 fn verify_bytes(run: &Run<'_>, key: &ObjectKey, job: &PackJob, length: u64) -> Result<Noted, RepoError> {
+    let mut findings = read_bytes(run, key, job, length)?;
+    if !findings.is_whole() && run.repo.store().traffic().is_some() {
+        run.repo.store().forget(key);
+        findings = read_bytes(run, key, job, length)?;
+    }
+    match findings {
+        Findings::Read { wrong, bad } => {
+            Ok(note(run, key, job.indexed.as_ref().map(|(row, _)| *row), wrong, &bad))
+        }
+        Findings::Unreadable(wrong) => lose(run, key, job, wrong.join("; ")),
+        Findings::Collected => leave(run, key, job),
+    }
+}
+
+/// What reading a pack from end to end gave.
+enum Findings {
+    /// What is wrong with the pack, and the frames that are bad.
+    Read { wrong: Vec<String>, bad: Vec<BadFrame> },
+    /// Nothing of it can be read, and why.
+    Unreadable(Vec<String>),
+    /// It was collected since it was listed.
+    Collected,
+}
+
+impl Findings {
+    fn is_whole(&self) -> bool {
+        match self {
+            Self::Read { wrong, bad } => wrong.is_empty() && bad.is_empty(),
+            Self::Unreadable(_) => false,
+            Self::Collected => true,
+        }
+    }
+}
+
+/// Reads a pack and checks it. Where the pack as such is not what it should be, its frames are still tried one by one:
+/// their own seals tell which of them are good.
+fn read_bytes(run: &Run<'_>, key: &ObjectKey, job: &PackJob, length: u64) -> Result<Findings, RepoError> {
     let mut stream =
         PackStream { run, key, length, window: Vec::new(), start: 0, hasher: blake3::Hasher::new() };
     let mut wrong = Vec::new();
@@ -99,16 +135,15 @@ fn verify_bytes(run: &Run<'_>, key: &ObjectKey, job: &PackJob, length: u64) -> R
         None => verify_unknown(&mut stream, job.id, &mut wrong),
     };
     match checked {
-        Ok(bad) => Ok(note(run, key, job.indexed.as_ref().map(|(row, _)| *row), wrong, &bad)),
-        // It was collected since it was listed.
+        Ok(bad) => Ok(Findings::Read { wrong, bad }),
         Err(RepoError::Store(error))
             if error.kind() == StoreErrorKind::NotFound && dead_packs(run.repo).contains(&job.id) =>
         {
-            leave(run, key, job)
+            Ok(Findings::Collected)
         }
         Err(error) if error.is_damage() => {
             wrong.push(error_chain(&error));
-            lose(run, key, job, wrong.join("; "))
+            Ok(Findings::Unreadable(wrong))
         }
         Err(error) => Err(error),
     }

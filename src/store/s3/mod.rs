@@ -278,7 +278,8 @@ impl ObjectStore for S3Store {
         if self.endpoint.is_some() && !is_pack {
             match self.size(key) {
                 Ok(_) => return Ok(Creation::AlreadyExists),
-                Err(error) if error.kind() == StoreErrorKind::NotFound => {}
+                // A host may have the right to create alone.
+                Err(error) if matches!(error.kind(), StoreErrorKind::NotFound | StoreErrorKind::Denied) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -292,7 +293,7 @@ impl ObjectStore for S3Store {
         match put? {
             // Sent twice, it may have met itself.
             (Creation::AlreadyExists, failures)
-                if failures > 0 && !is_pack && self.is_ours(key, &source)? =>
+                if failures > 0 && !is_pack && self.is_ours(key, &source).unwrap_or(false) =>
             {
                 Ok(Creation::Created)
             }
