@@ -235,6 +235,9 @@ impl From<GcError> for CommandError {
             GcError::Repo(error) => Self::from(error).hint("nothing that any snapshot needs was deleted"),
             GcError::Unconditional(_) => Self::new(ErrorKind::Failed, error)
                 .hint("nothing was deleted; if no other host writes to the store, --exclusive asserts that"),
+            GcError::StaleListing(_) => Self::new(ErrorKind::Failed, error).hint(
+                "nothing was deleted; give the address of the store itself, not that of a cache or a replica",
+            ),
             GcError::NotWhole { .. } => Self::new(ErrorKind::Damaged, error)
                 .hint("`yester verify` says what is damaged, and what that touches")
                 .hint("once such a snapshot was forgotten for longer than --grace, it is no longer needed"),

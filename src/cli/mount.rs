@@ -131,6 +131,7 @@ fn mount(
         None => RootView::All,
     };
     let options = VfsOptions { root, ownership, prefetch_threads: context.reading_threads(&repo) };
+    let store_requests = repo.store().requests_at_once();
     let vfs = Vfs::new(Arc::new(repo), options)?;
     let everyone = args.allow_other || args.user.is_some();
     let options = MountOptions {
@@ -138,6 +139,7 @@ fn mount(
         permissions: if args.ignore_permissions { Permissions::Ignored } else { Permissions::Checked },
         execution: if args.noexec { Execution::Forbidden } else { Execution::Allowed },
         fsname: location.to_string(),
+        store_requests,
     };
     Ok(fuse::mount(Arc::new(vfs), &args.mountpoint, &options)?)
 }

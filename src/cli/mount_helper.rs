@@ -15,7 +15,17 @@ use std::path::Path;
 use super::exit::{CommandError, ErrorKind};
 
 /// Options of ours, in the spelling of the command line.
-const WITH_VALUE: [&str; 6] = ["key-file", "passphrase-file", "snapshot", "for", "cache-size", "threads"];
+const WITH_VALUE: [&str; 9] = [
+    "key-file",
+    "passphrase-file",
+    "snapshot",
+    "for",
+    "cache-size",
+    "threads",
+    "connections",
+    "limit-download",
+    "store-timeout",
+];
 const FLAGS: [&str; 2] = ["allow-other", "ignore-permissions"];
 
 /// Options that mean nothing here: they are for `mount(8)` or systemd, or the mount is so in any case. It stays

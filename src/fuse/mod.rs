@@ -80,6 +80,8 @@ pub struct MountOptions {
     pub execution: Execution,
     /// What `df` and `mount` name as the source: the store's location.
     pub fsname: String,
+    /// How many requests at once the store is worth: so many of those who answer may wait for it, and others still answer.
+    pub store_requests: usize,
 }
 
 /// Why a mount cannot be made or ended.
@@ -258,7 +260,7 @@ fn config(options: &MountOptions) -> Config {
         Audience::Everyone => SessionACL::All,
     };
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
-    config.n_threads = Some(EVENT_LOOPS_PER_CORE * cores);
+    config.n_threads = Some((EVENT_LOOPS_PER_CORE * cores).max(options.store_requests + cores));
     config
 }
 
@@ -297,6 +299,7 @@ mod tests {
     fn options() -> MountOptions {
         MountOptions {
             audience: Audience::Mounter,
+            store_requests: 1,
             permissions: Permissions::Checked,
             execution: Execution::Allowed,
             fsname: "/srv/backup,allow_other".to_owned(),

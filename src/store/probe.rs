@@ -1,13 +1,14 @@
-//! Finds out whether a place creates objects conditionally, one winner among racers.
+//! Finds out whether a place keeps what collecting garbage rests on.
 //!
-//! Backups work without it, but collecting garbage does not: a session and the collector that fences it race
-//! to create one object. Some servers ignore the condition silently, others check it but not atomically.
+//! Backups work without it, but collecting garbage does not. A session and the collector that fences it race to create
+//! one object, of which one must win: some servers ignore the condition silently, others check it but not atomically.
+//! And what a listing leaves out looks like what nobody needs: caches and replicas show what was there a while ago.
 
 use std::io;
 use std::sync::{PoisonError, RwLock};
 use std::thread;
 
-use super::key::ObjectKey;
+use super::key::{ObjectKey, Prefix};
 use super::{Creation, ObjectStore, Payload, StoreError};
 
 const RACERS: usize = 16;
@@ -19,16 +20,38 @@ const RACERS: usize = 16;
 /// # Errors
 /// Fails if a racer's creation fails, or the object cannot be read: then nothing was found out.
 pub fn conditional_create(store: &dyn ObjectStore) -> Result<bool, StoreError> {
-    let mut nonce = [0; 16];
-    getrandom::fill(&mut nonce)
-        .map_err(|error| StoreError::from_io("probe", store.location(), io::Error::other(error)))?;
-    let key = ObjectKey::probe(u128::from_be_bytes(nonce));
+    let key = fresh_key(store)?;
     let outcome = race(store, &key);
     if let Err(error) = store.delete(&key) {
         // A store may rightly forbid this host to delete.
         tracing::debug!(%key, error = &error as &dyn std::error::Error, "the probe's object stays");
     }
     outcome
+}
+
+/// Tells whether a listing shows an object as soon as it was created, and no longer once it was deleted.
+///
+/// # Errors
+/// Fails if the object cannot be created, or the store not be listed: then nothing was found out.
+pub fn current_listing(store: &dyn ObjectStore) -> Result<bool, StoreError> {
+    let key = fresh_key(store)?;
+    store.create(&key, Payload::Bytes(&payload(0)))?;
+    let shown = is_listed(store, &key)?;
+    // Where this host may not delete, the rest remains unknown.
+    Ok(shown && (store.delete(&key).is_err() || !is_listed(store, &key)?))
+}
+
+fn is_listed(store: &dyn ObjectStore, key: &ObjectKey) -> Result<bool, StoreError> {
+    let mut found = false;
+    store.list(Prefix::Probe, &mut |object| found |= object.key == *key)?;
+    Ok(found)
+}
+
+fn fresh_key(store: &dyn ObjectStore) -> Result<ObjectKey, StoreError> {
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce)
+        .map_err(|error| StoreError::from_io("probe", store.location(), io::Error::other(error)))?;
+    Ok(ObjectKey::probe(u128::from_be_bytes(nonce)))
 }
 
 fn race(store: &dyn ObjectStore, key: &ObjectKey) -> Result<bool, StoreError> {
@@ -71,7 +94,6 @@ mod tests {
 
     use super::*;
     use crate::store::fault::{Fault, FaultStore, Operation};
-    use crate::store::key::Prefix;
     use crate::store::memory::MemoryStore;
     use crate::store::{ObjectInfo, StoreErrorKind};
 
@@ -115,6 +137,7 @@ mod tests {
     fn a_conforming_store_passes() {
         let store = MemoryStore::new();
         assert!(conditional_create(&store).unwrap());
+        assert!(current_listing(&store).unwrap());
         assert_eq!(leftovers(&store), 0);
     }
 
@@ -145,5 +168,6 @@ mod tests {
         });
         assert!(conditional_create(&store).unwrap());
         assert_eq!(leftovers(&store), 1);
+        assert!(current_listing(&store).unwrap());
     }
 }

@@ -94,6 +94,9 @@ pub enum GcError {
     /// The store does not keep the clause that all rests on.
     #[error("{0} lets several writers create the same object, so that nobody can tell who committed")]
     Unconditional(String),
+    /// The store lists something else than what is there.
+    #[error("{0} does not list what was just created there, so that nobody can tell what is needed")]
+    StaleListing(String),
     /// A snapshot needs what is nowhere, or what cannot be read.
     #[error("snapshot {snapshot} is not whole, and nothing is deleted while anything is missing")]
     NotWhole {
@@ -126,6 +129,9 @@ pub fn collect(repo: &Repository, options: &GcOptions, progress: &dyn Progress) 
         && !probe::conditional_create(repo.store()).map_err(RepoError::from)?
     {
         return Err(GcError::Unconditional(location()));
+    }
+    if !probe::current_listing(repo.store()).map_err(RepoError::from)? {
+        return Err(GcError::StaleListing(location()));
     }
     let started = boot_clock();
     let mut collector = Collector { repo, options, progress, started, stats: GcStats::default() };

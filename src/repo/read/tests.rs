@@ -10,8 +10,9 @@ use crate::format::frame::{DeltaBase, Encoding, FrameChunk, FrameEncoder};
 use crate::id::{FrameId, SessionId};
 use crate::repo::frames::FrameCheck;
 use crate::repo::testing::{TestStore, put_pack};
-use crate::store::Payload;
+use crate::store::fault::{Fault, FaultStore, Operation};
 use crate::store::key::ObjectKey;
+use crate::store::{ObjectStore, Payload};
 
 /// Some 100 KB that do not compress, and the same with a few bytes changed.
 fn base_and_variant() -> (Vec<u8>, Vec<u8>) {
@@ -53,6 +54,31 @@ fn a_delta_frame_is_read_with_its_base_from_another_pack() {
     );
     assert_eq!(&*repo.chunk(ChunkKind::Data, &variant_chunk.id).unwrap(), variant);
     assert_eq!(&*repo.chunk(ChunkKind::Data, &base_chunk.id).unwrap(), base);
+}
+
+#[test]
+fn a_frame_that_was_damaged_on_its_way_is_read_once_more() {
+    let test = TestStore::new();
+    let (base, _) = base_and_variant();
+    let faulty = Arc::new(FaultStore::new(Arc::clone(&test.store) as Arc<dyn ObjectStore>));
+    let repo = test.open_through(Arc::clone(&faulty) as Arc<dyn ObjectStore>);
+    let chunk = chunk_of(&repo, &base);
+    let (encoding, encoded) = FrameEncoder::new(3).unwrap().encode(&base).unwrap();
+    write_pack(&repo, vec![(chunk, encoding, encoded)]);
+    let flips = |most: usize| {
+        faulty.clear_calls();
+        faulty.script(move |call| {
+            (call.operation == Operation::Get && call.earlier < most).then_some(Fault::FlipBit(999))
+        });
+    };
+    let record = repo.index().frame(repo.index().homes(&chunk.id).unwrap()[0].frame).unwrap().unwrap();
+    flips(1);
+    assert_eq!(repo.frames().read_frame(&record, FrameCheck::Seal).unwrap().plain(), base);
+    flips(1);
+    assert_eq!(&*repo.chunk(ChunkKind::Data, &chunk.id).unwrap(), base);
+    flips(2);
+    assert!(matches!(repo.frames().read_frame(&record, FrameCheck::Seal), Err(RepoError::Damaged { .. })));
+    assert_eq!(faulty.count(Operation::Get), 2, "it is not tried for ever");
 }
 
 /// A local copy of a pack spares the store, and one that is damaged does no harm.

@@ -7,11 +7,13 @@ use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
 use aws_config::{BehaviorVersion, SdkConfig};
+use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::StalledStreamProtectionConfig;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{Builder, Region, RequestChecksumCalculation, ResponseChecksumValidation};
+use nix::unistd::{User, geteuid};
 use tokio::sync::Semaphore;
 
 use super::{S3Options, S3Place, S3Store};
@@ -74,15 +76,37 @@ impl S3Store {
 }
 
 async fn load() -> SdkConfig {
-    let named = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
-        .or_else(ProfileFileRegionProvider::new());
+    let files = files_without_home();
+    let mut profile = ProfileFileRegionProvider::builder();
+    if let Some(files) = &files {
+        profile = profile.profile_files(files.clone());
+    }
+    let named =
+        RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(profile.build());
     // Another server's region is in no instance's metadata, and asking for that takes seconds where there is none.
     let region = match endpoint_variable() {
         Some(_) => named,
         None => named.or_default_provider(),
     };
-    let region = region.or_else(Region::new(DEFAULT_REGION));
-    aws_config::defaults(BehaviorVersion::latest()).region(region).load().await
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .region(region.or_else(Region::new(DEFAULT_REGION)));
+    if let Some(files) = files {
+        loader = loader.profile_files(files);
+    }
+    loader.load().await
+}
+
+/// Returns the files of this user's profiles where the environment does not say whose they are: a mount that fstab or
+/// systemd asks for has no `HOME`.
+fn files_without_home() -> Option<EnvConfigFiles> {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    if ["HOME", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"].into_iter().any(is_set) {
+        return None;
+    }
+    let folder = User::from_uid(geteuid()).ok()??.dir.join(".aws");
+    let kinds = [(EnvConfigFileKind::Config, "config"), (EnvConfigFileKind::Credentials, "credentials")];
+    let there = kinds.into_iter().filter(|(_, name)| folder.join(name).is_file());
+    Some(there.fold(EnvConfigFiles::builder(), |files, (kind, name)| files.with_file(kind, folder.join(name))).build())
 }
 
 /// Returns the server that was configured in place of AWS.

@@ -241,6 +241,15 @@ fn a_server_that_ignores_the_condition_is_found_out_and_keeps_what_it_has() {
 }
 
 #[test]
+fn listings_of_the_past_are_found_out() {
+    let server = server();
+    let store = connect(&server);
+    assert!(probe::current_listing(&store).unwrap());
+    server.faults().add(When::on(Operation::List), Fault::StaleListing { changes: 1 });
+    assert!(!probe::current_listing(&store).unwrap());
+}
+
+#[test]
 fn the_probe_answers_though_replies_are_lost() {
     let server = server();
     let store = connect(&server);
