@@ -388,7 +388,7 @@ fn what_it_says_of_the_packs_of_others_is_left_out() {
     let reader = test.open_cold();
     let strict = reader.refresh_strictly();
     assert!(matches!(strict, Err(RepoError::Damaged { object, .. }) if object == key.as_str()));
-    assert!(reader.index_object(&key).is_err());
+    assert!(reader.index_object(&key, None).is_err());
 }
 
 /// A host that sees the mark of another's session takes the name of its index object.

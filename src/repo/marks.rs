@@ -124,13 +124,17 @@ impl Repository {
         Ok(self.store.create(&key, Payload::Bytes(&sealed))?)
     }
 
-    /// Returns what the marks of each marked snapshot say.
-    pub(super) fn marks(&self) -> Result<BTreeMap<SnapshotId, Said>, RepoError> {
+    /// Returns what the marks of each marked snapshot say that `is_meant`.
+    pub(super) fn marks(
+        &self,
+        is_meant: &dyn Fn(SnapshotId) -> bool,
+    ) -> Result<BTreeMap<SnapshotId, Said>, RepoError> {
         if self.is_ingest_only() {
             return Ok(BTreeMap::new());
         }
-        let listed = self.list_marks(|_| true)?;
+        let mut listed = self.list_marks(|_| true)?;
         self.retain_copies(FORM, &listed)?;
+        listed.retain(|mark| is_meant(mark.what.0));
         let marks = self.open_marks(listed)?;
         Ok(marks.into_iter().map(|(id, marks)| (id, marks.into_values().collect())).collect())
     }

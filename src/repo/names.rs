@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::snapshots::Snapshot;
+use super::snapshots::{Snapshot, Which};
 use super::{RepoError, Repository};
 use crate::format::snapshot::Manifest;
+use crate::id::SnapshotId;
 
 impl Repository {
     /// Finds the one snapshot that `name` means: `latest`, `latest:SOURCE`, `latest:HOST/SOURCE`, the beginning of
@@ -17,7 +18,11 @@ impl Repository {
     /// [`RepoError::AmbiguousSnapshot`], which lists the candidates; or [`RepoError::OnlySuspicious`] where the latest
     /// of several is meant and none may be that.
     pub fn find_snapshot(&self, name: &str) -> Result<Snapshot, RepoError> {
-        self.find_among(self.snapshots()?, name)
+        let snapshots = self.list_or_mend(Which::Kept, &|id| may_mean(name, id))?;
+        let found = self.find_among(snapshots, name)?;
+        // Whoever looks for one is about to read it.
+        self.feed.prefer(found.manifest.id);
+        Ok(found)
     }
 
     /// Finds the one snapshot that `name` means, as [`Self::find_snapshot`] does, among those that were listed.
@@ -34,7 +39,7 @@ impl Repository {
         let mut found = named(snapshots, name);
         let name = name.to_owned();
         match found.len() {
-            0 => Err(match named(self.forgotten_snapshots()?, &name) {
+            0 => Err(match named(self.forgotten_that_may_be(&name)?, &name) {
                 none if none.is_empty() => RepoError::NoSnapshot(name),
                 forgotten => RepoError::ForgottenSnapshot { name, candidates: display_names(&forgotten) },
             }),
@@ -49,13 +54,17 @@ impl Repository {
     /// # Errors
     /// [`RepoError::NoForgotten`], or [`RepoError::AmbiguousForgotten`], which lists the candidates.
     pub fn find_forgotten(&self, name: &str) -> Result<Snapshot, RepoError> {
-        let mut found = named(self.forgotten_snapshots()?, name);
+        let mut found = named(self.forgotten_that_may_be(name)?, name);
         let name = name.to_owned();
         match found.len() {
             0 => Err(RepoError::NoForgotten(name)),
             1 => Ok(found.swap_remove(0)),
             _ => Err(RepoError::AmbiguousForgotten { name, candidates: display_names(&found) }),
         }
+    }
+
+    fn forgotten_that_may_be(&self, name: &str) -> Result<Vec<Snapshot>, RepoError> {
+        self.list_or_mend(Which::Forgotten, &|id| may_mean(name, id))
     }
 
     /// This host's series first, else the only host that has one of that name.
@@ -76,6 +85,16 @@ impl Repository {
             snapshots.into_iter().filter(|snapshot| wanted(&snapshot.manifest)).collect();
         only_series(name, found)
     }
+}
+
+/// Tells whether a name may mean the snapshot of this id, as far as the id tells: its manifest need not be read otherwise.
+/// All names but times and `latest` end with an id, or with how one begins.
+fn may_mean(name: &str, id: SnapshotId) -> bool {
+    if name == "latest" || name.starts_with("latest:") || name.parse::<Timestamp>().is_ok() {
+        return true;
+    }
+    let last = name.rsplit('-').next().unwrap_or_default();
+    id.hex().starts_with(&last.to_ascii_lowercase())
 }
 
 /// Returns the snapshots that have this name: the beginning of an id, a time to the second, or the name in a mount.
@@ -116,9 +135,13 @@ fn only_series(name: &str, snapshots: Vec<Snapshot>) -> Result<Snapshot, RepoErr
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::format::snapshot::Completeness;
+    use crate::format::snapshot::{Completeness, MarkState};
     use crate::repo::testing::TestStore;
+    use crate::store::ObjectStore;
+    use crate::store::fault::{FaultStore, Operation};
 
     #[test]
     fn where_all_are_suspicious_latest_says_so_and_by_which_name() {
@@ -144,5 +167,27 @@ mod tests {
         }
         test.commit(&repo, "etc", Completeness::Complete);
         assert!(matches!(error("latest"), RepoError::AmbiguousSnapshot { name, .. } if name == "latest"));
+    }
+
+    #[test]
+    fn of_what_a_name_cannot_mean_nothing_is_read() {
+        let mut test = TestStore::new();
+        let repo = test.open();
+        let all: Vec<_> = (0..5).map(|_| test.commit(&repo, "db", Completeness::Complete)).collect();
+        for manifest in &all {
+            repo.mark(manifest.id, MarkState::Protected).unwrap();
+        }
+        let wanted = &all[3];
+        let display_name = repo.find_snapshot(&wanted.id.hex()).unwrap().display_name();
+        for name in [wanted.id.hex(), wanted.id.short().to_uppercase(), wanted.id.to_string(), display_name] {
+            drop(test.open_cold());
+            let watched = Arc::new(FaultStore::new(Arc::clone(&test.store) as Arc<dyn ObjectStore>));
+            let repo = test.open_through(Arc::clone(&watched) as Arc<dyn ObjectStore>);
+            watched.clear_calls();
+            assert_eq!(repo.find_snapshot(&name).unwrap().manifest.id, wanted.id, "{name}");
+            assert_eq!(watched.count(Operation::Get), 2, "{name}: a manifest and a mark");
+        }
+        let by_time = repo.find_snapshot(&wanted.time.to_string()).unwrap();
+        assert_eq!(by_time.manifest.id, wanted.id);
     }
 }

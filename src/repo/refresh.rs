@@ -93,12 +93,16 @@ impl Repository {
         self.index_objects.bring(new, damaged, Haste::None, &mut || {})
     }
 
-    /// Reads an index object from the store; nothing if it is gone.
+    /// Reads an index object from the store, of such a length if a listing told it; nothing if it is gone.
     ///
     /// # Errors
     /// [`RepoError::Damaged`] if it does not open, else any failure of the store.
-    pub fn index_object(&self, key: &ObjectKey) -> Result<Option<IndexObject>, RepoError> {
-        match self.index_objects.open(key, None, Damaged::Refused) {
+    pub fn index_object(
+        &self,
+        key: &ObjectKey,
+        listed_bytes: Option<u64>,
+    ) -> Result<Option<IndexObject>, RepoError> {
+        match self.index_objects.open(key, listed_bytes, Damaged::Refused) {
             Err(RepoError::Store(error)) if error.kind() == StoreErrorKind::NotFound => Ok(None),
             other => other.map(Some),
         }

@@ -30,7 +30,7 @@ pub struct Snapshot {
 
 /// Which snapshots are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Which {
+pub(super) enum Which {
     /// Those that are not forgotten.
     Kept,
     /// Those that are.
@@ -75,7 +75,7 @@ impl Repository {
     /// # Errors
     /// Fails if the store cannot be listed or read.
     pub fn snapshots(&self) -> Result<Vec<Snapshot>, RepoError> {
-        self.list_or_mend(Which::Kept)
+        self.list_or_mend(Which::Kept, &|_| true)
     }
 
     /// Lists the snapshots that are forgotten and not gone yet, oldest first, as [`Self::snapshots`] does the others.
@@ -83,7 +83,7 @@ impl Repository {
     /// # Errors
     /// Fails if the store cannot be listed or read.
     pub fn forgotten_snapshots(&self) -> Result<Vec<Snapshot>, RepoError> {
-        self.list_or_mend(Which::Forgotten)
+        self.list_or_mend(Which::Forgotten, &|_| true)
     }
 
     /// Returns how many snapshots an ingest-only host cannot list besides: those of others, and those of its own that are
@@ -100,15 +100,24 @@ impl Repository {
         Ok(others)
     }
 
-    fn list_or_mend(&self, which: Which) -> Result<Vec<Snapshot>, RepoError> {
-        match self.list_snapshots(which) {
-            Err(error) if self.mend(&error)? => self.list_snapshots(which),
+    /// Lists the snapshots of whose ids `is_meant` is true; of the others nothing is read.
+    pub(super) fn list_or_mend(
+        &self,
+        which: Which,
+        is_meant: &dyn Fn(SnapshotId) -> bool,
+    ) -> Result<Vec<Snapshot>, RepoError> {
+        match self.list_snapshots(which, is_meant) {
+            Err(error) if self.mend(&error)? => self.list_snapshots(which, is_meant),
             other => other,
         }
     }
 
-    fn list_snapshots(&self, which: Which) -> Result<Vec<Snapshot>, RepoError> {
-        let marks = self.marks()?;
+    fn list_snapshots(
+        &self,
+        which: Which,
+        is_meant: &dyn Fn(SnapshotId) -> bool,
+    ) -> Result<Vec<Snapshot>, RepoError> {
+        let marks = self.marks(is_meant)?;
         // A mark may say anything of a snapshot that a collection has dropped, and that is being taken apart.
         let is_contested = |said: &Said| said.marks.forgotten && said.marks.protected;
         let dropped = match which == Which::Forgotten || marks.values().any(is_contested) {
@@ -118,7 +127,9 @@ impl Repository {
         let mut listed = self.list_decided()?;
         listed.retain(|object| {
             let said = marks.get(&object.what).copied().unwrap_or_default();
-            said.marks.is_forgotten() == (which == Which::Forgotten) && !dropped.contains(&object.what)
+            let is_listed =
+                said.marks.is_forgotten() == (which == Which::Forgotten) && !dropped.contains(&object.what);
+            is_listed && is_meant(object.what)
         });
         let mut snapshots = Vec::new();
         for (id, object) in self.open_decided(listed)? {

@@ -9,8 +9,8 @@ use crate::index::ListedObject;
 #[cfg(test)]
 use crate::repo::flaw::Flaw;
 use crate::repo::{RepoError, Repository, parallel};
-use crate::store::key::ObjectKey;
-use crate::store::{Creation, Payload};
+use crate::store::key::{ObjectKey, Prefix};
+use crate::store::{Creation, ObjectInfo, Payload};
 
 /// An index object that is written holds about so many chunks; one with less than a quarter of them is small.
 pub(super) const CHUNKS_PER_OBJECT: u64 = 1 << 16;
@@ -36,6 +36,16 @@ pub(super) fn replace(
     if old.is_empty() {
         return Ok(0);
     }
+    // What is gone by now was replaced by another collector.
+    let mut listed = Vec::new();
+    let mut visit = |object: ObjectInfo| {
+        if old.contains(&object.key) {
+            listed.push(object);
+        }
+    };
+    repo.store().list(Prefix::Index, &mut visit).map_err(RepoError::from)?;
+    // What was written together stays together: readers of a snapshot want it together.
+    listed.sort_unstable_by(|one, other| one.key.cmp(&other.key));
     let session = SessionId::random(jiff::Timestamp::now()).map_err(RepoError::from)?;
     let mut writer = ReplacementWriter {
         repo,
@@ -48,9 +58,9 @@ pub(super) fn replace(
         seen: HashSet::new(),
     };
     let mut replaced = 0;
-    let read = |key: ObjectKey| Ok::<_, RepoError>((repo.index_object(&key)?, key));
-    parallel::in_order(repo.store().requests_at_once(), BYTES_UNDER_WAY, old, read, |(object, key)| {
-        // Another collector has replaced it where it is gone.
+    let sized = listed.into_iter().map(|ObjectInfo { key, bytes }| ((key, bytes), bytes.unwrap_or(0)));
+    let read = |(key, bytes)| Ok::<_, RepoError>((repo.index_object(&key, bytes)?, key));
+    parallel::in_order(repo.store().requests_at_once(), BYTES_UNDER_WAY, sized, read, |(object, key)| {
         let Some(object) = object else { return Ok(()) };
         replaced += 1;
         writer.replace(key, object, dead)
@@ -59,29 +69,15 @@ pub(super) fn replace(
     Ok(replaced)
 }
 
-/// Returns the index objects that are to go, the oldest first, with what they take, about: those that name dead packs, and
-/// small ones if there are many.
-fn superseded(
-    objects: Vec<ListedObject>,
-    dead: &HashSet<PackId>,
-    small_chunks: u64,
-) -> Vec<(ObjectKey, u64)> {
-    /// What a chunk takes in an index object, about.
-    const CHUNK_BYTES: u64 = 64;
+/// Returns the index objects that are to go: those that name dead packs, and small ones if there are many.
+fn superseded(objects: Vec<ListedObject>, dead: &HashSet<PackId>, small_chunks: u64) -> HashSet<ObjectKey> {
     let is_small = |object: &ListedObject| object.chunks < small_chunks;
     let joins = objects.iter().filter(|object| is_small(object)).count() >= SMALL_MIN;
     let is_old = |object: &ListedObject| {
         object.packs.iter().any(|id| dead.contains(id)) || (joins && is_small(object))
     };
     let old = objects.into_iter().filter(is_old);
-    let mut old: Vec<_> = old
-        .filter_map(|object| {
-            Some((ObjectKey::parse(&object.key)?, object.chunks.saturating_mul(CHUNK_BYTES)))
-        })
-        .collect();
-    // What was written together stays together: readers of a snapshot want it together.
-    old.sort_unstable();
-    old
+    old.filter_map(|object| ObjectKey::parse(&object.key)).collect()
 }
 
 /// Writes index objects of bounded size.
@@ -176,7 +172,6 @@ mod tests {
     use crate::repo::testing::indexed_packs;
     use crate::store::ObjectStore;
     use crate::store::fault::Operation;
-    use crate::store::key::Prefix;
 
     const NIGHTS: u64 = 40;
     /// Of such index objects, each takes the place of eight or more of a night.

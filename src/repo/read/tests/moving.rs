@@ -74,7 +74,7 @@ fn read_while_it_moves(shows: Shows, times: usize) -> Result<Vec<u8>, RepoError>
     session.abandon().unwrap();
     let mut listed = Vec::new();
     test.store.list(Prefix::Index, &mut |object| listed.push(object.key)).unwrap();
-    let object = repo.index_object(&listed[0]).unwrap().unwrap();
+    let object = repo.index_object(&listed[0], None).unwrap().unwrap();
     let renamed = (0..times).map(|_| {
         let session = SessionId::random("2026-11-22T00:00:00Z".parse().unwrap()).unwrap();
         let key = ObjectKey::index(session, 0);
