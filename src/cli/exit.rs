@@ -238,6 +238,7 @@ fn repo_error_kind(error: &RepoError) -> ErrorKind {
         | RepoError::Fenced { .. }
         | RepoError::SessionFailed
         | RepoError::StaleIndex
+        | RepoError::ShortListing { .. }
         | RepoError::Index(_)
         | RepoError::Crypto(_)
         | RepoError::Random(_)
@@ -283,6 +284,9 @@ fn repo_error_hint(error: &RepoError) -> Option<String> {
         }
         RepoError::OnlySuspicious { .. } => {
             "its id reads it as it is; if it is good after all, `yester accept ID` lets latest mean it"
+        }
+        RepoError::ShortListing { .. } => {
+            "run the same command again; if it stays so, give the address of the store itself, not that of a cache or replica"
         }
         RepoError::StaleIndex | RepoError::NoFreeMark(_) => "run the same command again",
         RepoError::Fenced { .. } => "run the same command again; what was written already is used again",

@@ -138,6 +138,14 @@ pub enum RepoError {
     /// The index lost a row between two looks: another process brought it up to date.
     #[error("the local index changed while it was read")]
     StaleIndex,
+    /// A listing left out what is there.
+    #[error("{location} does not list {object}, which is there")]
+    ShortListing {
+        /// The store.
+        location: String,
+        /// The object.
+        object: String,
+    },
     /// The session was fenced by a collection, or is too old to commit.
     #[error("session {session} may not commit: {why}")]
     Fenced {

@@ -8,10 +8,11 @@ use jiff::Timestamp;
 
 use super::marks::Said;
 use super::small_objects::{Form, Listed, Small};
-use super::{RepoError, Repository};
+use super::{RepoError, Repository, parallel};
 use crate::format::header::ObjectKind;
 use crate::format::snapshot::{Completeness, Manifest, Marks, SnapshotObject};
 use crate::id::SnapshotId;
+use crate::store::StoreErrorKind;
 use crate::store::key::{ObjectKey, Prefix};
 
 const FORM: Form =
@@ -170,15 +171,34 @@ impl Repository {
 
     /// Lists what lies under `snapshots/`, in the order of ids.
     fn list_decided(&self) -> Result<Vec<Listed<SnapshotId>>, RepoError> {
+        // Before the listing, so that it shows all of them.
+        let mut unlisted = self.index.cached_keys(Prefix::Snapshots.as_str())?;
         let mut listed = Vec::new();
         self.store.list(Prefix::Snapshots, &mut |object| {
+            unlisted.remove(object.key.as_str());
             if let Some(id) = object.key.as_snapshot() {
                 listed.push(Listed { what: id, key: object.key, bytes: object.bytes });
             }
         })?;
+        self.require_gone(&unlisted)?;
         listed.sort_unstable_by_key(|object| object.what);
         self.retain_copies(FORM, &listed)?;
         Ok(listed)
+    }
+
+    /// Fails if one of these objects is in the store, whose listing did not show them: it is short or old, and what else it
+    /// leaves out would be taken for gone.
+    fn require_gone(&self, unlisted: &BTreeSet<String>) -> Result<(), RepoError> {
+        let keys = unlisted.iter().filter_map(|key| ObjectKey::parse(key)).map(|key| (key, 0));
+        let look = |key: ObjectKey| match self.store.size(&key) {
+            Ok(_) => {
+                Err(RepoError::ShortListing { location: self.store.location(), object: key.to_string() })
+            }
+            // Who may only list and create cannot look.
+            Err(error) if matches!(error.kind(), StoreErrorKind::NotFound | StoreErrorKind::Denied) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        parallel::in_order(self.store.requests_at_once(), u64::MAX, keys, look, |()| Ok(()))
     }
 
     fn open_decided(
@@ -188,5 +208,40 @@ impl Repository {
         self.small_objects(FORM, listed, |id, key, bytes| {
             SnapshotObject::open(*id, key, bytes).map(|(_, object)| object)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::repo::testing::TestStore;
+    use crate::store::ObjectStore;
+    use crate::store::fault::{Fault, FaultStore, Operation};
+
+    #[test]
+    fn a_listing_without_a_snapshot_that_is_there_is_an_error() {
+        let test = TestStore::new();
+        let faulty = Arc::new(FaultStore::new(Arc::clone(&test.store) as Arc<dyn ObjectStore>));
+        let repo = test.open_through(Arc::clone(&faulty) as Arc<dyn ObjectStore>);
+        let (one, two) = (
+            test.commit(&repo, "db", Completeness::Complete),
+            test.commit(&repo, "db", Completeness::Complete),
+        );
+        assert_eq!(repo.snapshots().unwrap().len(), 2);
+        let left_out = ObjectKey::snapshot(one.id);
+        faulty.script(move |call| {
+            let concerns = call.operation == Operation::List && call.object == "snapshots/";
+            concerns.then(|| Fault::LeaveOut(left_out.clone()))
+        });
+        for refused in [repo.snapshots().map(drop), repo.decided().map(drop)] {
+            let Err(RepoError::ShortListing { object, .. }) = refused else { panic!("{refused:?}") };
+            assert_eq!(object, format!("snapshots/{}", one.id));
+        }
+        faulty.clear_script();
+        test.store.delete(&ObjectKey::snapshot(one.id)).unwrap();
+        let left: Vec<_> = repo.snapshots().unwrap().into_iter().map(|found| found.manifest.id).collect();
+        assert_eq!(left, [two.id]);
     }
 }

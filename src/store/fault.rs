@@ -67,6 +67,8 @@ pub enum Fault {
     FailAfter(StoreErrorKind),
     /// A listing visits at most so many objects, and fails.
     FailListingAfter(usize, StoreErrorKind),
+    /// A listing leaves this object out and says that it is complete.
+    LeaveOut(ObjectKey),
     /// A read returns only so many bytes, without an error: a reply cut short that nobody noticed.
     Truncate(usize),
     /// A read returns the bit of this number, counted from the lowest of the first byte, inverted; numbers
@@ -214,6 +216,13 @@ impl ObjectStore for FaultStore {
 
     fn list(&self, prefix: Prefix, visit: &mut dyn FnMut(ObjectInfo)) -> Result<(), StoreError> {
         let fault = self.begin(Operation::List, prefix.as_str(), None)?;
+        if let Some(Fault::LeaveOut(key)) = &fault {
+            return self.inner.list(prefix, &mut |object| {
+                if object.key != *key {
+                    visit(object);
+                }
+            });
+        }
         let Some(Fault::FailListingAfter(most, kind)) = fault else {
             let listed = self.inner.list(prefix, visit);
             return end(listed, fault.as_ref(), Operation::List, prefix.as_str());
@@ -420,6 +429,15 @@ mod tests {
         let (count, result) = listed(&store);
         assert_eq!(count, 2);
         assert_eq!(result.unwrap_err().kind(), StoreErrorKind::Unavailable);
+    }
+
+    #[test]
+    fn listings_leave_out_what_they_are_told_to() {
+        let store = wrapped();
+        put(&store, 1).unwrap();
+        put(&store, 2).unwrap();
+        store.script(always(Operation::List, Fault::LeaveOut(key(1))));
+        assert_eq!(listed(&store).0, 1);
     }
 
     #[test]

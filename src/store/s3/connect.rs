@@ -88,8 +88,8 @@ async fn load() -> SdkConfig {
         Some(_) => named,
         None => named.or_default_provider(),
     };
-    let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .region(region.or_else(Region::new(DEFAULT_REGION)));
+    let mut loader =
+        aws_config::defaults(BehaviorVersion::latest()).region(region.or_else(Region::new(DEFAULT_REGION)));
     if let Some(files) = files {
         loader = loader.profile_files(files);
     }
@@ -106,7 +106,11 @@ fn files_without_home() -> Option<EnvConfigFiles> {
     let folder = User::from_uid(geteuid()).ok()??.dir.join(".aws");
     let kinds = [(EnvConfigFileKind::Config, "config"), (EnvConfigFileKind::Credentials, "credentials")];
     let there = kinds.into_iter().filter(|(_, name)| folder.join(name).is_file());
-    Some(there.fold(EnvConfigFiles::builder(), |files, (kind, name)| files.with_file(kind, folder.join(name))).build())
+    Some(
+        there
+            .fold(EnvConfigFiles::builder(), |files, (kind, name)| files.with_file(kind, folder.join(name)))
+            .build(),
+    )
 }
 
 /// Returns the server that was configured in place of AWS.
