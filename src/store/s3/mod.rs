@@ -187,6 +187,10 @@ impl S3Store {
         };
         let mut answer = request.send().await.map_err(|error| failure::of(&error))?;
         pulse.beat();
+        // An error that calls itself a success would be taken for the object.
+        if answer.e_tag().is_none() {
+            return Err(Failure::transient("the reply is no object"));
+        }
         let length = answer.content_length().and_then(|length| u64::try_from(length).ok());
         let length = length.ok_or_else(|| Failure::transient("the reply does not say how long it is"))?;
         if let Some(range) = range {

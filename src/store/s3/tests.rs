@@ -172,6 +172,22 @@ fn what_passes_is_sent_again_and_counted() {
 }
 
 #[test]
+fn an_error_that_calls_itself_a_success_is_not_the_object() {
+    let server = server();
+    let store = connect(&server);
+    put(&store, &key(1), b"abcdef").unwrap();
+    let reads: [&dyn Fn() -> Result<Vec<u8>, StoreError>; 3] =
+        [&|| store.get(&key(1), None), &|| store.get(&key(1), Some(0..6)), &|| {
+            store.get_within(&key(1), 0..100)
+        }];
+    for read in reads {
+        let rule = server.faults().add(When::on(Operation::Get).times(1), Fault::ErrorInOk);
+        assert_eq!(read().unwrap(), b"abcdef");
+        assert_eq!(rule.hits(), 1);
+    }
+}
+
+#[test]
 fn what_stays_is_told_at_once_with_advice() {
     let server = server();
     let store = connect(&server);
