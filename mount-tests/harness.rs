@@ -68,12 +68,20 @@ fn is_there(need: Need) -> bool {
 /// A temporary folder with a store, a key file, and local folders of its own.
 pub(crate) struct Lab {
     folder: TempDir,
+    /// What commands find in their environment besides.
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Lab {
     /// Makes an empty laboratory.
     pub(crate) fn empty() -> Self {
-        Self { folder: tempfile::Builder::new().prefix("yester-test-").tempdir().unwrap() }
+        Self::equipped(Vec::new())
+    }
+
+    /// Makes an empty laboratory whose commands find this in their environment: a store elsewhere, for one.
+    pub(crate) fn equipped(environment: Vec<(&'static str, String)>) -> Self {
+        let folder = tempfile::Builder::new().prefix("yester-test-").tempdir().unwrap();
+        Self { folder, environment }
     }
 
     /// Makes a laboratory with a new encrypted store, opened by a key file.
@@ -112,6 +120,7 @@ impl Lab {
             .env("YESTER_KEY_FILE", self.path("key"))
             .env("CACHE_DIRECTORY", self.path("cache"))
             .env("STATE_DIRECTORY", self.path("state"))
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         command
     }

@@ -35,6 +35,7 @@ mod mount_rights;
 mod people;
 mod postgres;
 mod restore;
+mod s3;
 mod scale;
 mod semantics;
 mod stats;
