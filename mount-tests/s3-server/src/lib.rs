@@ -7,7 +7,7 @@
 //!
 //! [`Server`] runs it in threads of its own. The program `s3-server` is a thin shell around it for scripts.
 //!
-//! What it does not have: multipart uploads, versions, delimiters of listings, and keys that S3 alone would take
+//! What it does not have: multipart uploads, versions, and keys that S3 alone would take
 //! (`a//b`, `../a`, or both `a` and `a/b`). It says so with `NotImplemented`.
 
 mod counts;

@@ -17,11 +17,11 @@ use hyper::body::Frame;
 use s3s::checksum::ChecksumHasher;
 use s3s::crypto::{Checksum as _, Md5};
 use s3s::dto::{
-    Checksum, ChecksumMode, ChecksumType, CreateBucketInput, CreateBucketOutput, DeleteObjectInput,
-    DeleteObjectOutput, ETag, ETagCondition, GetBucketLocationInput, GetBucketLocationOutput, GetObjectInput,
-    GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput,
-    ListObjectsV2Input, ListObjectsV2Output, Object, ObjectStorageClass, PutObjectInput, PutObjectOutput,
-    ServerSideEncryption, StorageClass, StreamingBlob,
+    Checksum, ChecksumMode, ChecksumType, CommonPrefix, CreateBucketInput, CreateBucketOutput,
+    DeleteObjectInput, DeleteObjectOutput, ETag, ETagCondition, GetBucketLocationInput,
+    GetBucketLocationOutput, GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput,
+    HeadObjectInput, HeadObjectOutput, ListObjectsV2Input, ListObjectsV2Output, Object, ObjectStorageClass,
+    PutObjectInput, PutObjectOutput, ServerSideEncryption, StorageClass, StreamingBlob,
 };
 use s3s::{Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
@@ -177,9 +177,6 @@ impl S3 for Objects {
 
     async fn list_objects_v2(&self, request: S3Request<ListObjectsV2Input>) -> Reply<ListObjectsV2Output> {
         let input = request.input;
-        if input.delimiter.as_deref().is_some_and(|delimiter| !delimiter.is_empty()) {
-            return Err(s3_error!(NotImplemented, "a listing cannot be cut by a delimiter"));
-        }
         let Ok(limit) = usize::try_from(input.max_keys.unwrap_or(PAGE_KEYS).min(PAGE_KEYS)) else {
             return Err(s3_error!(InvalidArgument, "max-keys is negative"));
         };
@@ -190,16 +187,22 @@ impl S3 for Objects {
         let lie: Option<Lie> = request.extensions.get().copied();
         let changes_ago = if let Some(Lie::Stale { changes }) = lie { changes } else { 0 };
         let prefix = input.prefix.as_deref().unwrap_or_default();
-        let listing = Listing { prefix, after: &after, limit, changes_ago };
-        let (mut found, mut more) = self.0.list(&input.bucket, &listing)?;
-        if let Some(Lie::Short { keys }) = lie {
-            found.truncate(keys);
-            more = false;
+        // Any number of keys may be one group.
+        let delimiter = input.delimiter.as_deref().filter(|delimiter| !delimiter.is_empty());
+        let enough = if delimiter.is_some() { usize::MAX - 1 } else { limit };
+        let listing = Listing { prefix, after: &after, limit: enough, changes_ago };
+        let (found, more) = self.0.list(&input.bucket, &listing)?;
+        let mut page = Page::new(found, more);
+        if let Some(delimiter) = delimiter {
+            page = page.grouped(prefix, delimiter, limit);
         }
-        // Who asks for no keys is told that there are none.
-        let next =
-            if more { found.last().map(|(key, _)| BASE64URL_NOPAD.encode(key.as_bytes())) } else { None };
-        let keys = i32::try_from(found.len()).ok();
+        if let Some(Lie::Short { keys }) = lie {
+            page.objects.truncate(keys);
+            page.last = None;
+        }
+        let next = page.last.map(|key| BASE64URL_NOPAD.encode(key.as_bytes()));
+        let keys = i32::try_from(page.objects.len() + page.groups.len()).ok();
+        let group = |prefix| CommonPrefix { prefix: Some(prefix) };
         Ok(S3Response::new(ListObjectsV2Output {
             name: Some(input.bucket),
             prefix: input.prefix,
@@ -209,7 +212,9 @@ impl S3 for Objects {
             continuation_token: input.continuation_token,
             next_continuation_token: next,
             start_after: input.start_after,
-            contents: Some(found.into_iter().map(|(key, object)| listed(key, object)).collect()),
+            delimiter: input.delimiter,
+            common_prefixes: Some(page.groups.into_iter().map(group).collect()),
+            contents: Some(page.objects.into_iter().map(|(key, object)| listed(key, object)).collect()),
             ..ListObjectsV2Output::default()
         }))
     }
@@ -218,6 +223,44 @@ impl S3 for Objects {
 impl Objects {
     fn find_bucket(&self, name: &str) -> S3Result<()> {
         if self.0.has_bucket(name) { Ok(()) } else { Err(StorageError::NoSuchBucket.into()) }
+    }
+}
+
+/// A page of a listing.
+struct Page {
+    objects: Vec<(String, Stored)>,
+    /// What keys have in common up to a delimiter, in their place.
+    groups: Vec<String>,
+    /// The last key it speaks of, if there are more. Who asks for no keys is told that there are none.
+    last: Option<String>,
+}
+
+impl Page {
+    fn new(objects: Vec<(String, Stored)>, more: bool) -> Self {
+        let last = objects.last().filter(|_| more).map(|(key, _)| key.clone());
+        Self { objects, groups: Vec::new(), last }
+    }
+
+    /// Puts groups in the place of keys, so that objects and groups are so many together.
+    fn grouped(self, prefix: &str, delimiter: &str, limit: usize) -> Self {
+        let mut page = Self::new(Vec::new(), false);
+        let mut last = None;
+        for (key, object) in self.objects {
+            let end = key[prefix.len()..].find(delimiter).map(|at| prefix.len() + at + delimiter.len());
+            let group = end.map(|end| key[..end].to_owned());
+            if group.is_none() || page.groups.last() != group.as_ref() {
+                if page.objects.len() + page.groups.len() == limit {
+                    page.last = last;
+                    break;
+                }
+                page.groups.extend(group.clone());
+            }
+            last = Some(key.clone());
+            if group.is_none() {
+                page.objects.push((key, object));
+            }
+        }
+        page
     }
 }
 

@@ -205,6 +205,30 @@ fn listings_are_sorted_whole_and_paged() {
 }
 
 #[test]
+fn listings_are_grouped() {
+    let server = server();
+    let client = client(&server);
+    for key in ["p/a", "p/b/1", "p/b/2", "p/b/3", "p/c", "p/d/1", "q/1"] {
+        server.write("bucket", key, b"").unwrap();
+    }
+    wait(async {
+        for page in [1, 2, 3, 10] {
+            let request =
+                client.list_objects_v2().bucket("bucket").prefix("p/").delimiter("/").max_keys(page);
+            let mut pages = request.into_paginator().send();
+            let (mut keys, mut groups) = (Vec::new(), Vec::new());
+            while let Some(found) = pages.next().await {
+                let found = found.unwrap();
+                assert!(found.key_count().unwrap() <= page);
+                keys.extend(found.contents().iter().map(|object| object.key().unwrap().to_owned()));
+                groups.extend(found.common_prefixes().iter().map(|group| group.prefix().unwrap().to_owned()));
+            }
+            assert_eq!((keys.join(" "), groups.join(" ")), ("p/a p/c".into(), "p/b/ p/d/".into()));
+        }
+    });
+}
+
+#[test]
 fn checksums_are_verified_before_anything_is_stored_and_given_back() {
     let server = server();
     let client = client(&server);
