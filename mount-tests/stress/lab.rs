@@ -5,8 +5,9 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
+use s3_server::Server;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -39,6 +40,10 @@ pub(crate) fn has_program(name: &str) -> bool {
 pub(crate) struct Lab {
     folder: Option<TempDir>,
     path: PathBuf,
+    /// Where the store is, if it is not in the folder.
+    server: Option<Server>,
+    /// What every host finds in its environment besides.
+    environment: Arc<Vec<(&'static str, String)>>,
 }
 
 impl Lab {
@@ -53,7 +58,28 @@ impl Lab {
     pub(crate) fn empty() -> Self {
         let folder = tempfile::Builder::new().prefix("yester-stress-").tempdir().unwrap();
         let path = folder.path().to_owned();
-        Self { folder: Some(folder), path }
+        Self { folder: Some(folder), path, server: None, environment: Arc::default() }
+    }
+
+    /// Makes a new encrypted store in a bucket of a server of its own.
+    pub(crate) fn over_network() -> Self {
+        let mut lab = Self::empty();
+        let (folder, listen) = (Some(lab.store()), None);
+        fs::create_dir(lab.store()).unwrap();
+        let options = s3_server::ServerOptions { folder, listen, ..s3_server::ServerOptions::default() };
+        let server = Server::start_with(&options).unwrap();
+        server.create_bucket("stress").unwrap();
+        let mut environment = server.environment();
+        environment.push(("YESTER_STORE", "s3://stress/store".to_owned()));
+        lab.environment = Arc::new(environment);
+        lab.server = Some(server);
+        lab.host("init").run(&["init"]).succeeds();
+        lab
+    }
+
+    /// Returns the server where the store is, if it is not in the folder.
+    pub(crate) fn server(&self) -> Option<&Server> {
+        self.server.as_ref()
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -66,7 +92,7 @@ impl Lab {
 
     /// Returns a host, with what it remembers of earlier runs.
     pub(crate) fn host(&self, name: &str) -> Host {
-        Host { lab: self.path.clone(), name: name.to_owned() }
+        Host { lab: self.path.clone(), name: name.to_owned(), environment: Arc::clone(&self.environment) }
     }
 
     /// Makes a host forget everything.
@@ -90,6 +116,7 @@ impl Drop for Lab {
 pub(crate) struct Host {
     lab: PathBuf,
     name: String,
+    environment: Arc<Vec<(&'static str, String)>>,
 }
 
 impl Host {
@@ -115,6 +142,7 @@ impl Host {
             .env("YESTER_KEY_FILE", self.lab.join("key"))
             .env("CACHE_DIRECTORY", self.folder().join("cache"))
             .env("STATE_DIRECTORY", self.folder().join("state"))
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
     }
 
@@ -122,6 +150,10 @@ impl Host {
     pub(crate) fn command<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Command {
         let mut command = Command::new(binary());
         self.equip(command.args(arguments));
+        if !self.environment.is_empty() {
+            // A request that hangs is given up after a quarter of this.
+            command.args(["--store-timeout", "20s"]);
+        }
         command
     }
 

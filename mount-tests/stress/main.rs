@@ -3,7 +3,8 @@
 //! oracle judges the store.
 //!
 //! `cargo test` runs short forms with a fixed seed. `scripts/stress/rounds` and `scripts/stress/kill` run the long forms,
-//! through the environment: `STRESS_SEED`, `STRESS_ROUNDS`, `STRESS_KILLS`, and `STRESS_YESTER`, the binary.
+//! through the environment: `STRESS_SEED`, `STRESS_ROUNDS`, `STRESS_KILLS`, and `STRESS_YESTER`, the binary. The same rounds
+//! run on a bucket, whose server fails at random: `scripts/stress/s3`, `STRESS_NETWORK_FAULTS`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests say what they expect by failing")]
 #![allow(clippy::print_stdout, reason = "long runs say how far they are")]
@@ -14,6 +15,7 @@ mod content;
 mod faults;
 mod kills;
 mod lab;
+mod network;
 mod oracle;
 mod rounds;
 mod scenario;
@@ -31,6 +33,12 @@ fn number(variable: &str, default: u64) -> u64 {
 #[test]
 fn rounds() {
     rounds::run(number("STRESS_SEED", SEED), number("STRESS_ROUNDS", 5));
+}
+
+/// The same over a network that fails, until so many requests met a fault.
+#[test]
+fn rounds_over_network() {
+    network::run(number("STRESS_SEED", SEED), number("STRESS_NETWORK_FAULTS", 100));
 }
 
 /// Deaths at one system call after the other.

@@ -9,16 +9,18 @@ use std::time::Instant;
 use crate::actor::{self, Fate, Odds, Outcome};
 use crate::choice::Chooser;
 use crate::lab::{Host, Lab, Ran, Running};
+use crate::network;
 use crate::oracle::{Depth, LastCollection, Ledger, Version};
 
 const WRITERS: u64 = 8;
 const COLLECTORS: u64 = 2;
 /// A store is used for so many rounds.
-const ROUNDS_PER_STORE: u64 = 50;
+pub(crate) const ROUNDS_PER_STORE: u64 = 50;
 /// Every so many rounds all snapshots are restored, instead of a few.
-const FULL_EVERY: u64 = 10;
-/// The time in which a process is disturbed.
+pub(crate) const FULL_EVERY: u64 = 10;
+/// The time in which a process is disturbed, on a disk and over a network.
 const PROCESS_MS: u64 = 180;
+const PROCESS_OVER_NETWORK_MS: u64 = 500;
 
 /// Runs so many rounds.
 pub(crate) fn run(seed: u64, rounds: u64) {
@@ -28,7 +30,7 @@ pub(crate) fn run(seed: u64, rounds: u64) {
     let mut first = 0;
     while first < rounds {
         let end = (first + ROUNDS_PER_STORE).min(rounds);
-        let mut world = World::new(seed, first / ROUNDS_PER_STORE);
+        let mut world = World::new(seed, first / ROUNDS_PER_STORE, Lab::new());
         for round in first..end {
             let _again = Again { seed, rounds, round };
             world.round(round, &counts, round % FULL_EVERY == FULL_EVERY - 1 || round + 1 == end);
@@ -63,7 +65,7 @@ impl Drop for Again {
 
 /// What happened, for the report.
 #[derive(Default)]
-struct Counts {
+pub(crate) struct Counts {
     processes: AtomicU64,
     killed: AtomicU64,
     paused: AtomicU64,
@@ -114,8 +116,8 @@ enum Mode {
 }
 
 /// A store with those who use it.
-struct World {
-    lab: Lab,
+pub(crate) struct World {
+    pub(crate) lab: Lab,
     ledger: Ledger,
     seed: u64,
     /// The last version of each writer's source.
@@ -124,13 +126,13 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64, store: u64) -> Self {
+    pub(crate) fn new(seed: u64, store: u64, lab: Lab) -> Self {
         let versions = (0..WRITERS).map(|_| AtomicU64::new(0)).collect();
         let ledger = Ledger::new(Chooser::new(seed, &[store]).next());
-        Self { lab: Lab::new(), ledger, seed, versions, sleepers: Mutex::default() }
+        Self { lab, ledger, seed, versions, sleepers: Mutex::default() }
     }
 
-    fn round(&mut self, round: u64, counts: &Counts, is_full: bool) {
+    pub(crate) fn round(&mut self, round: u64, counts: &Counts, is_full: bool) {
         let mut chooser = Chooser::new(self.seed, &[round]);
         let mode = if chooser.percent(25) { Mode::Exclusive } else { Mode::Polite };
         let sleepers = std::mem::take(self.sleepers.get_mut().unwrap());
@@ -146,6 +148,7 @@ impl World {
             (0..COLLECTORS).filter(|collector| is_awake(&self.collector(*collector))).collect();
         let wakes_collector = sleepers.iter().any(|sleeper| matches!(sleeper, Sleeper::Collector(..)));
         let may_fence = mode == Mode::Exclusive || wakes_collector;
+        network::disturb(&self.lab, chooser.next());
         let act = Act { world: self, round, mode, may_fence, counts };
         std::thread::scope(|scope| {
             for sleeper in sleepers {
@@ -162,6 +165,7 @@ impl World {
             scope.spawn(|| act.protect());
             scope.spawn(|| act.read());
         });
+        network::calm(&self.lab);
         self.judge(&writers, mode, is_full, &mut chooser);
     }
 
@@ -222,6 +226,11 @@ struct Act<'a> {
 }
 
 impl Act<'_> {
+    /// Returns the time in which a process is disturbed.
+    fn process_ms(&self) -> u64 {
+        if self.world.lab.server().is_some() { PROCESS_OVER_NETWORK_MS } else { PROCESS_MS }
+    }
+
     fn chooser(&self, kind: u64, number: u64) -> Chooser {
         Chooser::new(self.world.seed, &[self.round, kind, number])
     }
@@ -253,7 +262,7 @@ impl Act<'_> {
             std::thread::sleep(chooser.time(300));
             let version = Version { writer, version: self.world.next_version(writer) };
             let command = self.world.ledger.ingest_command(&host, version, &[]);
-            let fate = Odds { killed: 18, paused: 16, asleep: 6 }.fate(&mut chooser, PROCESS_MS);
+            let fate = Odds { killed: 18, paused: 16, asleep: 6 }.fate(&mut chooser, self.process_ms());
             match self.run(command, fate) {
                 Outcome::Asleep(running) => {
                     self.world.sleepers.lock().unwrap().push(Sleeper::Writer(writer, running));
@@ -285,7 +294,7 @@ impl Act<'_> {
             let grace = if chooser.percent(30) { "1h" } else { "0" };
             let mut arguments = vec!["gc", "--grace", grace, "--wait", "1s", "--json"];
             arguments.extend((self.mode == Mode::Exclusive).then_some("--exclusive"));
-            let fate = Odds { killed: 25, paused: 20, asleep: 10 }.fate(&mut chooser, PROCESS_MS);
+            let fate = Odds { killed: 25, paused: 20, asleep: 10 }.fate(&mut chooser, self.process_ms());
             match self.run(host.command(&arguments), fate) {
                 Outcome::Asleep(running) => {
                     self.world.sleepers.lock().unwrap().push(Sleeper::Collector(number, running));
@@ -316,7 +325,7 @@ impl Act<'_> {
         let host = self.world.lab.host("forgetter");
         for _ in 0..=chooser.below(3) {
             std::thread::sleep(chooser.time(250));
-            let fate = Odds { killed: 15, paused: 15, asleep: 0 }.fate(&mut chooser, PROCESS_MS / 2);
+            let fate = Odds { killed: 15, paused: 15, asleep: 0 }.fate(&mut chooser, self.process_ms() / 2);
             match chooser.below(10) {
                 0..5 => self.thin_out(&host, &mut chooser, fate),
                 5..7 => self.forget_one(&host, &mut chooser, fate),
@@ -365,7 +374,7 @@ impl Act<'_> {
             .filter(|snapshot| snapshot["kept"] == false)
             .for_each(|snapshot| ledger.forgotten(snapshot));
         if chooser.percent(60) {
-            let fate = Odds { killed: 15, paused: 15, asleep: 0 }.fate(chooser, PROCESS_MS / 2);
+            let fate = Odds { killed: 15, paused: 15, asleep: 0 }.fate(chooser, self.process_ms() / 2);
             self.bring_back(host, id, fate);
         }
     }
@@ -392,7 +401,7 @@ impl Act<'_> {
         let mut chooser = self.chooser(6, 0);
         let (host, ledger) = (self.world.lab.host("reader"), &self.world.ledger);
         std::thread::sleep(chooser.time(600));
-        let fate = Odds { killed: 5, paused: 35, asleep: 0 }.fate(&mut chooser, PROCESS_MS / 2);
+        let fate = Odds { killed: 5, paused: 35, asleep: 0 }.fate(&mut chooser, self.process_ms() / 2);
         if chooser.percent(40) {
             if let Outcome::Ended(ran) = self.run(host.command(&["verify"]), fate) {
                 ran.succeeds();
@@ -413,7 +422,7 @@ impl Act<'_> {
         let mut chooser = self.chooser(4, 0);
         let (host, ledger) = (self.world.lab.host("protector"), &self.world.ledger);
         std::thread::sleep(chooser.time(500));
-        let fate = Odds { killed: 15, paused: 15, asleep: 0 }.fate(&mut chooser, PROCESS_MS / 2);
+        let fate = Odds { killed: 15, paused: 15, asleep: 0 }.fate(&mut chooser, self.process_ms() / 2);
         let protected = ledger.protected_ids();
         if protected.len() > 4 {
             let id = chooser.pick(&protected).unwrap();

@@ -124,8 +124,11 @@ impl Fault {
             Self::CutBody | Self::HangInBody => matches!(operation, Operation::Get | Operation::List),
             Self::FlipBit => operation == Operation::Get,
             Self::ShortListing { .. } | Self::StaleListing { .. } => operation == Operation::List,
-            Self::IgnoreCondition => operation == Operation::Put,
-            Self::ErrorInOk => operation != Operation::Head && operation != Operation::HeadBucket,
+            Self::IgnoreCondition | Self::Refuse { code: "ConditionalRequestConflict", .. } => {
+                operation == Operation::Put
+            }
+            // Nobody reads the body of the others.
+            Self::ErrorInOk => matches!(operation, Operation::Put | Operation::Get | Operation::List),
             _ => true,
         }
     }
