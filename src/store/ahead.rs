@@ -21,6 +21,8 @@ use super::{Creation, ObjectInfo, ObjectStore, Payload, StoreError};
 /// Bytes that the first request in a part of a pack brings, and the most that one does.
 const WINDOW_MIN: u64 = 512 << 10;
 const WINDOW_MAX: u64 = 4 << 20;
+/// Of what lies between a part and a read behind it, so much is brought with what is read.
+const GAP_MAX: u64 = 1 << 20;
 /// Bytes that are kept.
 const KEPT_BYTES: u64 = 32 << 20;
 /// Threads that bring what comes next.
@@ -51,10 +53,6 @@ struct State {
 #[derive(Default)]
 struct Pack {
     parts: Vec<Part>,
-    /// Bytes that the next request brings, if it goes on where the last one ended.
-    window: u64,
-    /// Where the last part that was asked for ends.
-    end: u64,
     /// The length of the pack, once a request met its end.
     length: Option<u64>,
 }
@@ -132,12 +130,11 @@ impl State {
         }
         // The second half of the last part is being read: it is time for what comes behind.
         let next = match parts.last() {
-            Some((last, false))
-                if last.range.end == pack.end
-                    && range.end > last.range.start.midpoint(last.range.end)
-                    && pack.length.is_none_or(|length| pack.end < length) =>
-            {
-                Some(pack.book(key, pack.end, pack.end + 1, clock))
+            Some((last, false)) if range.end > last.range.start.midpoint(last.range.end) => {
+                let behind = last.range.end;
+                let is_known = pack.parts.iter().any(|part| part.range.start == behind);
+                let is_there = pack.length.is_none_or(|length| behind < length);
+                (is_there && !is_known).then(|| pack.book(key, behind, behind + 1, clock))
             }
             _ => None,
         };
@@ -169,16 +166,22 @@ impl State {
 }
 
 impl Pack {
-    /// Books a part that begins at `start`, where there is none, and goes to `end` at least or to the next part.
+    /// Books a part that holds `start`, which none does, and goes to `end` at least or to the next part.
+    ///
+    /// One that goes on behind another one is twice as long. Readers ahead of each other ask for what lies a little further
+    /// on before the gap: it is brought with it.
     fn book(&mut self, key: &ObjectKey, start: u64, end: u64, clock: u64) -> Part {
-        let goes_on = self.end > 0 && (self.end..=self.end + WINDOW_MAX).contains(&start);
-        self.window = if goes_on { (self.window * 2).min(WINDOW_MAX) } else { WINDOW_MIN };
+        let before = self.parts.iter().map(|part| &part.range).filter(|range| range.end <= start);
+        let before = before.max_by_key(|range| range.end).filter(|range| start - range.end <= GAP_MAX);
+        let (start, window) = match before {
+            Some(range) => (range.end, ((range.end - range.start) * 2).clamp(WINDOW_MIN, WINDOW_MAX)),
+            None => (start, WINDOW_MIN),
+        };
         let next = self.parts.iter().map(|part| part.range.start).filter(|next| *next > start).min();
-        let wanted = end.max(start.saturating_add(self.window));
+        let wanted = end.max(start.saturating_add(window));
         // What the end of the pack cuts off is asked for all the same if somebody wants it: the store tells him.
         let wanted = self.length.map_or(wanted, |length| wanted.min(length.max(end)));
         let end = next.map_or(wanted, |next| wanted.min(next));
-        self.end = end;
         let part = Part { key: key.clone(), range: start..end, used: clock, arrival: Arc::default() };
         self.parts.push(part.clone());
         part
@@ -363,6 +366,26 @@ mod tests {
         }
         // 0.5, 1 and 2 MiB, then 4 each; one more may have met the end.
         assert!(inner.count(Operation::Get) <= 9, "{}", inner.count(Operation::Get));
+    }
+
+    #[test]
+    fn readers_ahead_of_each_other_leave_no_gaps() {
+        let ((inner, ahead), content) = (ahead(), content());
+        let frame = 100_001;
+        // Of four frames in a row, the last one is wanted first.
+        let starts: Vec<usize> = (0..PACK_BYTES - frame).step_by(frame).collect();
+        for start in starts.chunks(4).flat_map(|four| four.iter().rev()) {
+            let (start, end) = (*start, *start + frame);
+            assert!(ahead.get(&pack(), Some(start as u64..end as u64)).unwrap() == content[start..end]);
+        }
+        assert!(inner.count(Operation::Get) <= 10, "{}", inner.count(Operation::Get));
+        let read: u64 = inner
+            .calls()
+            .into_iter()
+            .filter_map(|call| call.range)
+            .map(|range| range.end - range.start)
+            .sum();
+        assert!(read <= PACK_BYTES as u64 + WINDOW_MAX, "{read}");
     }
 
     #[test]
