@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::thread;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, SendError, Sender, bounded};
 
 use crate::crypto::hash::ChunkKind;
 use crate::format::content::{Content, ContentItem};
@@ -17,10 +17,12 @@ use crate::repo::content::ContentReader;
 use crate::repo::read::Chunk;
 use crate::repo::snapshots::Snapshot;
 use crate::repo::tree::{Node, TreeReader};
-use crate::repo::{RepoError, Repository};
+use crate::repo::{RepoError, Repository, parallel};
 
 /// Pieces that [`cat`] reads ahead of what was written. Each may hold a whole decoded frame.
 const READ_AHEAD_PIECES: usize = 16;
+/// Bytes of pieces that are read at the same time.
+const READ_AHEAD_BYTES: u64 = 16 << 20;
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Why something cannot be listed or written.
@@ -165,7 +167,7 @@ impl Iterator for Lister<'_> {
 
 /// Writes the content of the file at `path` to `output`, holes as zeros; returns its length in bytes.
 ///
-/// Frames are read ahead on a second thread, in order.
+/// Frames are read ahead on other threads, as many at a time as the store is worth asking.
 ///
 /// # Errors
 /// [`ListError::NotFound`] and [`ListError::NotAFile`] come before the first byte, the others after some.
@@ -182,13 +184,15 @@ pub fn cat(
     let EntryKind::File(content) = &entry.kind else {
         return Err(ListError::NotAFile { path: path.clone(), kind: kind_words(&entry.kind) });
     };
+    let (items, listed) = bounded(READ_AHEAD_PIECES);
     let (sender, receiver) = bounded(READ_AHEAD_PIECES);
     thread::scope(|scope| {
-        thread::Builder::new()
-            .name("read ahead".into())
-            .spawn_scoped(scope, move || read_pieces(repo, content, &sender))
-            .map_err(|source| ListError::Thread { source })?;
-        // The receiver is dropped when this returns, early or not, which ends the other thread.
+        let thread = |name: &str| thread::Builder::new().name(name.to_owned());
+        let lists = thread("list pieces").spawn_scoped(scope, move || list_pieces(repo, content, &items));
+        lists.map_err(|source| ListError::Thread { source })?;
+        let reads = thread("read ahead").spawn_scoped(scope, move || read_pieces(repo, &listed, &sender));
+        reads.map_err(|source| ListError::Thread { source })?;
+        // The receiver is dropped when this returns, early or not, which ends the other threads.
         write_pieces(receiver, path, output)
     })
 }
@@ -321,14 +325,39 @@ impl From<RepoError> for ReadAheadEnd {
     }
 }
 
-fn read_pieces(repo: &Repository, content: &Content, sender: &Sender<Result<PieceBytes, RepoError>>) {
+fn list_pieces(repo: &Repository, content: &Content, sender: &Sender<Result<ContentItem, RepoError>>) {
     let reader = ContentReader::new(content);
-    let read = for_each_piece(repo, &reader, 0..reader.length(), &mut |_, piece| {
-        sender.send(Ok(piece)).map_err(|_| ReadAheadEnd::HungUp)
+    let listed = for_each_item(repo, &reader, 0..reader.length(), &mut |_, item| {
+        sender.send(Ok(item)).map_err(|_| ReadAheadEnd::HungUp)
     });
-    if let Err(ReadAheadEnd::Failed(error)) = read {
+    if let Err(ReadAheadEnd::Failed(error)) = listed {
         let _ = sender.send(Err(error));
     }
+}
+
+/// Reads pieces in the order in which they were listed. A failure goes to who writes, behind what comes before it.
+fn read_pieces(
+    repo: &Repository,
+    listed: &Receiver<Result<ContentItem, RepoError>>,
+    sender: &Sender<Result<PieceBytes, RepoError>>,
+) {
+    let sized = listed.iter().map(|item| {
+        let bytes = match &item {
+            Ok(ContentItem::Data(_, length)) => u64::from(*length),
+            _ => 0,
+        };
+        (item, bytes)
+    });
+    let read = |item: Result<ContentItem, RepoError>| {
+        Ok::<_, SendError<_>>(match item {
+            Ok(ContentItem::Data(id, length)) => read_chunk(repo, &id, length).map(PieceBytes::Data),
+            Ok(ContentItem::Hole(length)) => Ok(PieceBytes::Hole(length)),
+            Err(error) => Err(error),
+        })
+    };
+    let threads = repo.store().requests_at_once();
+    // Where nobody takes it any more, the writing side failed, and says so itself.
+    let _ = parallel::in_order(threads, READ_AHEAD_BYTES, sized, read, |piece| sender.send(piece));
 }
 
 fn write_pieces(
@@ -362,8 +391,11 @@ pub(super) fn write_zeros(output: &mut dyn Write, mut length: u64) -> io::Result
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::ops::restore::fixture::{Fixture, every_kind, noise, path};
+    use crate::store::fault::{Fault, Gate, Operation};
 
     fn names(fixture: &Fixture, snapshot: &Snapshot, text: &str, recursion: Recursion) -> Vec<String> {
         let lister = list(&fixture.repo, snapshot, &path(text), recursion).unwrap();
@@ -447,6 +479,31 @@ mod tests {
         assert!(matches!(lister.next(), Some(Err(ListError::Damaged { .. }))));
         assert_eq!(lister.next().unwrap().unwrap().0, path("good"));
         assert!(lister.next().is_none());
+    }
+
+    #[test]
+    fn frames_of_a_file_are_asked_for_side_by_side() {
+        let fixture = Fixture::new();
+        let chunks: Vec<_> = (0..12).map(|seed| noise(seed, 20_000)).collect();
+        let snapshot = fixture.commit(|maker| {
+            vec![maker.sparse_file("file", chunks.iter().map(|chunk| Ok(&chunk[..])).collect())]
+        });
+        let distant = fixture.at_a_distance(4);
+        distant.repo.refresh().unwrap();
+        cat(&distant.repo, &snapshot, &path("none"), &mut io::sink()).unwrap_err();
+        let gate = Gate::new();
+        let closed = Arc::clone(&gate);
+        distant.store.script(move |call| {
+            (call.operation == Operation::Get).then(|| Fault::Block(Arc::clone(&closed)))
+        });
+        let mut output = Vec::new();
+        thread::scope(|scope| {
+            let written = scope.spawn(|| cat(&distant.repo, &snapshot, &path("file"), &mut output));
+            gate.wait_for_arrivals(4).unwrap();
+            gate.release();
+            assert_eq!(written.join().unwrap().unwrap(), 240_000);
+        });
+        assert_eq!(output, chunks.concat());
     }
 
     #[test]

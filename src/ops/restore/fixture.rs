@@ -74,6 +74,15 @@ impl Fixture {
         Self { memory: Arc::clone(&self.memory), store, repo, key: self.key.clone(), local }
     }
 
+    /// Opens the same store on one more host, far from it: so many requests are worth having under way.
+    pub(in crate::ops) fn at_a_distance(&self, requests: usize) -> Self {
+        let local = tempfile::tempdir().unwrap();
+        let memory = Arc::clone(&self.memory) as Arc<dyn ObjectStore>;
+        let store = Arc::new(FaultStore::distant(memory, requests));
+        let repo = open_through(&store, Credential::FileKey(self.key.clone()), &local);
+        Self { memory: Arc::clone(&self.memory), store, repo, key: self.key.clone(), local }
+    }
+
     /// Opens the same store on a host with an ingest-only key.
     pub(in crate::ops) fn on_ingest_only_host(&self, host: &str) -> Self {
         let local = tempfile::tempdir().unwrap();
@@ -170,12 +179,16 @@ fn open_with(
     local: &tempfile::TempDir,
 ) -> (Arc<FaultStore>, Repository) {
     let store = Arc::new(FaultStore::new(Arc::clone(memory) as Arc<dyn ObjectStore>));
+    let repo = open_through(&store, credential, local);
+    (store, repo)
+}
+
+fn open_through(store: &Arc<FaultStore>, credential: Credential, local: &tempfile::TempDir) -> Repository {
     let folders = LocalFolders { cache: local.path().join("cache"), state: local.path().join("state") };
     let options = OpenOptions { folders, host: "host".into(), cache_bytes: 16 << 20, base_cache_bytes: None };
-    let dyn_store = Arc::clone(&store) as Arc<dyn ObjectStore>;
+    let store = Arc::clone(store) as Arc<dyn ObjectStore>;
     let mut credential = || Ok::<_, RepoError>(Some(credential.clone()));
-    let repo = Repository::open(dyn_store, &options, &mut credential).unwrap();
-    (store, repo)
+    Repository::open(store, &options, &mut credential).unwrap()
 }
 
 /// Makes entries and stores what they need.
