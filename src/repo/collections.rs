@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::{RepoError, Repository, get_small};
+use super::{RepoError, Repository, get_small, parallel};
 use crate::format::collection::{Collection, Stage};
 use crate::id::{PackId, SnapshotId};
 use crate::store::key::{ObjectKey, Prefix};
-use crate::store::{Creation, Payload, StoreErrorKind};
+use crate::store::{Creation, ObjectInfo, Payload, StoreErrorKind};
+
+/// Bytes of collections that are read at a time.
+const BYTES_UNDER_WAY: u64 = 32 << 20;
 
 /// What lies under `gc/`, opened.
 #[derive(Debug, Clone, Default)]
@@ -94,26 +97,34 @@ impl Repository {
         let mut listed = Vec::new();
         self.store.list(Prefix::Gc, &mut |object| listed.push(object))?;
         let mut collections = Collections::default();
-        for object in listed {
-            let key = object.key;
-            let unknown = |source| RepoError::UnknownCollection { object: key.to_string(), source };
-            let Some((number, stage)) = key.as_gc() else { return Err(unknown(None)) };
-            let max_bytes = usize::try_from(Collection::MAX_BYTES).unwrap_or(usize::MAX);
-            let bytes = match get_small(self.store.as_ref(), &key, object.bytes, max_bytes) {
-                // Ended since it was listed.
-                Err(RepoError::Store(error)) if error.kind() == StoreErrorKind::NotFound => continue,
-                Err(RepoError::Damaged { source, .. }) => return Err(unknown(source)),
-                other => other?,
-            };
-            let collection = Collection::open(self.config.store, number, stage, &self.keys, &bytes)
-                .map_err(|source| unknown(Some(source)))?;
-            let stages = collections.by_number.entry(number).or_default();
-            match stage {
-                Stage::Condemned => stages.condemned = Some(collection),
-                Stage::Final => stages.last = Some(collection),
+        let sized = listed.into_iter().map(|ObjectInfo { key, bytes }| ((key, bytes), bytes.unwrap_or(0)));
+        let open = |(key, bytes)| self.open_collection(&key, bytes);
+        parallel::in_order(self.store.requests_at_once(), BYTES_UNDER_WAY, sized, open, |opened| {
+            // Nothing where one ended since it was listed.
+            if let Some(collection) = opened {
+                let stages = collections.by_number.entry(collection.number).or_default();
+                match collection.stage {
+                    Stage::Condemned => stages.condemned = Some(collection),
+                    Stage::Final => stages.last = Some(collection),
+                }
             }
-        }
+            Ok::<_, RepoError>(())
+        })?;
         Ok(collections)
+    }
+
+    fn open_collection(&self, key: &ObjectKey, bytes: Option<u64>) -> Result<Option<Collection>, RepoError> {
+        let unknown = |source| RepoError::UnknownCollection { object: key.to_string(), source };
+        let Some((number, stage)) = key.as_gc() else { return Err(unknown(None)) };
+        let max_bytes = usize::try_from(Collection::MAX_BYTES).unwrap_or(usize::MAX);
+        let bytes = match get_small(self.store.as_ref(), key, bytes, max_bytes) {
+            Err(RepoError::Store(error)) if error.kind() == StoreErrorKind::NotFound => return Ok(None),
+            Err(RepoError::Damaged { source, .. }) => return Err(unknown(source)),
+            other => other?,
+        };
+        Collection::open(self.config.store, number, stage, &self.keys, &bytes)
+            .map(Some)
+            .map_err(|source| unknown(Some(source)))
     }
 
     /// Says of an error in reading a snapshot whether it comes of a collection that has dropped the snapshot.

@@ -45,7 +45,8 @@ pub(super) fn verify(run: &Run<'_>) -> Result<Vec<Manifest>, VerifyError> {
         run.repo.store().list(prefix, &mut |object| listed.push(object)).map_err(RepoError::from)?;
     }
     let opened = Opened::default();
-    parallel::each(run.threads, listed, |object| verify_object(run, &opened, &object))?;
+    let threads = run.threads.max(run.repo.store().requests_at_once());
+    parallel::each(threads, listed, |object| verify_object(run, &opened, &object))?;
     compare_slots(run, opened.slots.into_inner().unwrap_or_else(PoisonError::into_inner));
     let marks = opened.marks.into_inner().unwrap_or_else(PoisonError::into_inner);
     let is_forgotten = |id: &SnapshotId| {
