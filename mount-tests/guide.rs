@@ -160,6 +160,13 @@ fn thinning_out() {
 }
 
 #[test]
+fn copying_and_repairing() {
+    if can(&NEEDS) {
+        run_chapter("copies.md", FIRST_BACKUP, &[]);
+    }
+}
+
+#[test]
 fn finding_and_comparing() {
     if can(&NEEDS) {
         run_chapter("find-and-compare.md", FIRST_BACKUP, &[]);

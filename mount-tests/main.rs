@@ -8,6 +8,7 @@
 mod accept;
 mod cli;
 mod commands;
+mod copy;
 mod deltas;
 mod diff;
 mod dumps;
@@ -34,6 +35,7 @@ mod mount_life;
 mod mount_rights;
 mod people;
 mod postgres;
+mod repair;
 mod restore;
 mod s3;
 mod scale;

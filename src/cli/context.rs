@@ -118,7 +118,7 @@ impl Context {
         if let Some((_, store)) = opened.iter().find(|(place, _)| place == location) {
             return Ok(Arc::clone(store));
         }
-        let store = self.global.network.open(location)?;
+        let store = self.global.network.open(location, &self.folders.state)?;
         opened.push((location.clone(), Arc::clone(&store)));
         Ok(store)
     }
@@ -252,7 +252,8 @@ impl Context {
         Ok(repo)
     }
 
-    fn try_open(
+    /// Opens a store, with an ingest-only key as well; asks once.
+    pub(super) fn try_open(
         &self,
         location: &Location,
         base_cache_bytes: Option<u64>,

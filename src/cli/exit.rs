@@ -185,9 +185,9 @@ fn store_error_hint(error: &StoreError) -> Option<&'static str> {
     }
     match error.kind() {
         StoreErrorKind::NotAStore => Some("check --store: a store is a directory made by `yester init`"),
-        StoreErrorKind::NotFound | StoreErrorKind::Truncated => {
-            Some("run `yester verify` to learn which snapshots this touches")
-        }
+        StoreErrorKind::NotFound | StoreErrorKind::Truncated => Some(
+            "run `yester verify` to learn which snapshots this touches, and `yester repair` to bring back what can be",
+        ),
         StoreErrorKind::Full => Some(
             "nothing that was committed is lost; make room where the store is and run the same command again",
         ),
@@ -208,7 +208,7 @@ impl From<RepoError> for CommandError {
 
 fn repo_error_kind(error: &RepoError) -> ErrorKind {
     match error {
-        RepoError::NoStore(_) => ErrorKind::NoStore,
+        RepoError::NoStore(_) | RepoError::NotMounted { .. } => ErrorKind::NoStore,
         RepoError::WrongKey(_)
         | RepoError::NoCredential(_)
         | RepoError::IngestOnly(_)
@@ -256,17 +256,19 @@ fn repo_error_hint(error: &RepoError) -> Option<String> {
         RepoError::OtherHost { .. } => {
             "leave --host out, or have a key made for that host: `yester key export --host HOST`"
         }
-        RepoError::OtherDomain(_) => "check --store and --key-file: this key was exported from another store",
+        RepoError::OtherDomain(_) => {
+            "check --store and --key-file: this key was exported from a store of another domain"
+        }
         RepoError::NoFreeIndexName(_) => {
             "nothing was committed; somebody who can write to the store takes names of sessions: see who can"
         }
         RepoError::NoKeySlot(_) => "if there is a copy of the store, copy its keys/ folder back",
         RepoError::Damaged { .. } | RepoError::MissingChunk(_) | RepoError::MissingBase(_) => {
-            "run `yester verify` to learn which snapshots this touches"
+            "run `yester verify` to learn which snapshots this touches, and `yester repair` to bring back what can be"
         }
         RepoError::TooNew { .. } => "nothing was changed; install a newer yester and run it again",
         RepoError::UnknownCollection { .. } => {
-            "a newer yester may know it; if nobody uses one here, it is rubbish, and deleting it helps"
+            "a newer yester may know it; if nobody uses one here, it is rubbish: `yester repair --discard-unreadable`"
         }
         RepoError::NoSnapshot(_) => {
             "`yester snapshots` lists what there is; latest:SOURCE or the first digits of an id name one"
@@ -290,6 +292,11 @@ fn repo_error_hint(error: &RepoError) -> Option<String> {
         }
         RepoError::StaleIndex | RepoError::NoFreeMark(_) => "run the same command again",
         RepoError::Fenced { .. } => "run the same command again; what was written already is used again",
+        RepoError::NotMounted { pin, .. } => {
+            return Some(format!(
+                "its disk may not be mounted; if that store is gone for good, delete {pin}"
+            ));
+        }
         RepoError::Replaced { pin, .. } => return Some(format!("if that is as it should be, delete {pin}")),
         RepoError::Index(error) if error.is_corrupt() => {
             "the index is only a copy of what the store knows: run the same command again, and if that fails, too, \

@@ -157,7 +157,7 @@ impl Rules {
 }
 
 /// Reads a time of hours or longer. Whoever comes from restic means months by `6m`, and would keep six minutes.
-fn parse_span(text: &str) -> Result<Span, String> {
+pub(super) fn parse_span(text: &str) -> Result<Span, String> {
     let span: Span = text.parse().map_err(|_| format!("{text:?} is not a time such as 30d, 8w or 1y6mo"))?;
     let is_fine = span.get_minutes() != 0
         || span.get_seconds() != 0

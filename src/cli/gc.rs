@@ -239,7 +239,7 @@ impl From<GcError> for CommandError {
                 "nothing was deleted; give the address of the store itself, not that of a cache or a replica",
             ),
             GcError::NotWhole { .. } => Self::new(ErrorKind::Damaged, error)
-                .hint("`yester verify` says what is damaged, and what that touches")
+                .hint("`yester verify` says what is damaged, and what that touches; `yester repair` brings back what can be")
                 .hint("once such a snapshot was forgotten for longer than --grace, it is no longer needed"),
             GcError::TooOld => Self::new(ErrorKind::Failed, error).hint("run `yester gc` again"),
             GcError::NoNumber => Self::new(ErrorKind::Failed, error).hint("nothing was deleted"),

@@ -11,11 +11,11 @@ use super::context::Context;
 use super::credentials::{self, KeySource};
 use super::exit::{CommandError, ErrorKind};
 use super::location::Location;
-use super::{human, output};
+use super::{human, output, second};
 use crate::chunker::ChunkerParams;
 use crate::crypto::slot::{Credential, FileKey};
-use crate::repo::Repository;
-use crate::repo::open::CreateOptions;
+use crate::repo::open::{CreateOptions, absent};
+use crate::repo::{RepoError, Repository};
 use crate::store::local::LocalStore;
 use crate::store::{ObjectStore, StoreErrorKind};
 
@@ -25,12 +25,20 @@ use crate::store::{ObjectStore, StoreErrorKind};
 Asks for a passphrase twice, or takes it from the environment, and prints a recovery key once.
 With --key-file, that file opens the store too; it is made where there is none.
 
-Example:
-  yester init /srv/backup --key-file /root/yester.key")]
+With --like, the new store gets the keys of another one: every passphrase, key file, recovery key and
+ingest-only key of that one opens it, and `yester copy` copies packs between the two as they are.
+The key that is given or asked for is then that of the other store.
+
+Examples:
+  yester init /srv/backup --key-file /root/yester.key
+  yester init /mnt/disk/backup --like /srv/backup")]
 pub(super) struct InitArgs {
     /// Where the store is to be: an empty or absent directory, or s3://BUCKET/PREFIX [default: --store]
     #[arg(value_name = "STORE")]
     place: Option<OsString>,
+    /// Give it the keys of this store
+    #[arg(long, value_name = "STORE", conflicts_with_all = ["no_encryption", "chunk_size"])]
+    like: Option<OsString>,
     /// Let everyone read the store who can read its files
     #[arg(long)]
     no_encryption: bool,
@@ -45,6 +53,9 @@ pub(super) fn run(context: &Context, args: InitArgs) -> Result<(), CommandError>
         Some(place) => Location::parse(place)?,
         None => context.location()?,
     };
+    if let Some(like) = &args.like {
+        return create_like(context, &location, &Location::parse(like)?);
+    }
     refuse_used_directory(&location)?;
     let credentials = if args.no_encryption {
         refuse_secrets(context.key_file())?
@@ -65,7 +76,10 @@ pub(super) fn run(context: &Context, args: InitArgs) -> Result<(), CommandError>
 }
 
 /// Makes the directory of a store; a bucket must be there.
-fn create_place(context: &Context, location: &Location) -> Result<Arc<dyn ObjectStore>, CommandError> {
+pub(super) fn create_place(
+    context: &Context,
+    location: &Location,
+) -> Result<Arc<dyn ObjectStore>, CommandError> {
     let Location::Directory(path) = location else { return context.open_place(location) };
     match LocalStore::create(path) {
         Ok(store) => Ok(Arc::new(store)),
@@ -76,8 +90,24 @@ fn create_place(context: &Context, location: &Location) -> Result<Arc<dyn Object
     }
 }
 
+/// Creates a store with the keys of another one.
+fn create_like(context: &Context, location: &Location, like: &Location) -> Result<(), CommandError> {
+    let source = context.key_source();
+    let question = format!("passphrase of {like}");
+    let repo =
+        context.open_with(like, source.configured().as_deref(), &mut || source.credential(&question))?;
+    // Whoever asks for a new store may have put a new disk there, or not have mounted an old one.
+    if let RepoError::NotMounted { store, .. } = absent(&context.folders().state, &location.to_string())? {
+        output::tell(&format!(
+            "this host saw store {store} at {location} before; a new one is created there"
+        ));
+    }
+    second::create_like(context, location, &repo)?;
+    if context.json() { print_document(location, None) } else { Ok(()) }
+}
+
 /// A store does not share its directory. What an `init` that broke off left behind is no obstacle.
-fn refuse_used_directory(location: &Location) -> Result<(), CommandError> {
+pub(super) fn refuse_used_directory(location: &Location) -> Result<(), CommandError> {
     let Some(path) = location.directory() else { return Ok(()) };
     let Ok(entries) = std::fs::read_dir(path) else { return Ok(()) };
     let ours = ["config", "keys", "tmp", "lost+found"];

@@ -7,6 +7,7 @@ mod accept;
 mod background;
 mod cat;
 mod context;
+mod copy;
 mod credentials;
 mod diff;
 mod entries;
@@ -34,7 +35,9 @@ mod process;
 mod progress;
 mod protect;
 mod record;
+mod repair;
 mod restore;
+mod second;
 mod select;
 mod snapshots;
 mod stats;
@@ -82,6 +85,8 @@ enum Command {
     Forget(forget::ForgetArgs),
     Protect(protect::ProtectArgs),
     Gc(gc::GcArgs),
+    Copy(copy::CopyArgs),
+    Repair(repair::RepairArgs),
     Stats(stats::StatsArgs),
     Key(key::KeyArgs),
     Generate(generate::GenerateArgs),
@@ -137,6 +142,8 @@ fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Command::Forget(args) => forget::run(&context, &args),
         Command::Protect(args) => protect::run(&context, &args),
         Command::Gc(args) => gc::run(&context, &args),
+        Command::Copy(args) => copy::run(&context, &args),
+        Command::Repair(args) => repair::run(&context, &args),
         Command::Stats(args) => stats::run(&context, &args),
         Command::Key(args) => key::run(&context, &args),
         Command::Generate(args) => generate::run(&context, &args),

@@ -1,5 +1,6 @@
 //! Options for stores over a network, and how a place becomes a store.
 
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use jiff::SignedDuration;
 use super::exit::CommandError;
 use super::human;
 use super::location::Location;
-use crate::repo::RepoError;
+use crate::repo::open::absent;
 use crate::store::ahead::ReadAhead;
 use crate::store::local::LocalStore;
 use crate::store::retry::Patience;
@@ -74,11 +75,16 @@ fn parse_storage_class(text: &str) -> Result<String, String> {
 
 impl NetworkArgs {
     /// Opens the place where a store is or is to be.
-    pub(super) fn open(&self, location: &Location) -> Result<Arc<dyn ObjectStore>, CommandError> {
+    /// What `state` remembers is told where there is none.
+    pub(super) fn open(
+        &self,
+        location: &Location,
+        state: &Path,
+    ) -> Result<Arc<dyn ObjectStore>, CommandError> {
         match location {
             Location::Directory(path) => match LocalStore::open(path) {
                 Err(error) if error.kind() == StoreErrorKind::NotFound => {
-                    Err(RepoError::NoStore(location.to_string()).into())
+                    Err(absent(state, &location.to_string())?.into())
                 }
                 opened => Ok(Arc::new(opened?)),
             },

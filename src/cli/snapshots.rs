@@ -104,6 +104,7 @@ pub(super) fn document(manifest: &Manifest) -> Map<String, Value> {
         "added_bytes": totals.added_bytes,
         "stored_bytes": totals.stored_bytes,
         "dump": manifest.dump.as_ref().map(dump_document),
+        "origin": manifest.origin.map(|origin| origin.hex()),
     });
     match document {
         Value::Object(map) => map,

@@ -78,7 +78,8 @@ pub(super) fn run(context: &Context, args: &VerifyArgs) -> Result<(), CommandErr
 }
 
 fn hints(scope: Scope<'_>, damaged: &[Damage]) -> Vec<&'static str> {
-    let keep = "keep the store as it is, and make a new backup of what was damaged to a new store";
+    let keep = "`yester repair --from STORE` brings it back from a copy; else `yester repair`, and the next backup stores \
+                anew what its source still has";
     match scope {
         Scope::Sample(_) => vec!["`yester verify` without --sample tells what else is damaged", keep],
         Scope::All | Scope::Snapshot(_) if damaged.len() > DAMAGE_MAX => vec![keep],
@@ -268,7 +269,7 @@ mod tests {
         let first = |damaged: &[Damage]| hints(Scope::All, damaged)[0];
         assert!(first(&[damage(0)]).contains("not named above is whole"));
         assert!(first(&[damage(0), damage(1)]).starts_with("`--json` names up to 10,000 paths"));
-        assert!(first(&vec![damage(0); DAMAGE_MAX + 1]).starts_with("keep the store"));
+        assert!(first(&vec![damage(0); DAMAGE_MAX + 1]).starts_with("`yester repair"));
     }
 
     #[test]

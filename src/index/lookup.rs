@@ -143,9 +143,23 @@ impl Index {
         self.pool.read(|connection| self.find_pack(connection, row))
     }
 
+    /// Tells whether an index object names a pack.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be read or is damaged.
+    pub fn names(&self, id: &PackId) -> Result<bool, IndexError> {
+        self.pool.read(|connection| {
+            connection
+                .prepare_cached("SELECT 1 FROM packs WHERE pack_id = ?1 LIMIT 1")?
+                .exists([id.as_bytes()])
+        })
+    }
+
     /// Returns the pack of that id and its row.
-    #[cfg(test)]
-    pub(super) fn pack_by_id(&self, id: &PackId) -> Result<Option<(PackRow, PackRecord)>, IndexError> {
+    ///
+    /// # Errors
+    /// Fails if the file cannot be read or is damaged.
+    pub fn pack_by_id(&self, id: &PackId) -> Result<Option<(PackRow, PackRecord)>, IndexError> {
         self.pool.read(|connection| {
             let sql = format!("SELECT {PACK_COLUMNS} FROM packs WHERE pack_id = ?1 ORDER BY id LIMIT 1");
             connection

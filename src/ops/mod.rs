@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod compare;
+pub mod copy;
 pub mod diff;
 pub mod export;
 pub mod find;
@@ -15,6 +16,7 @@ mod oracle;
 pub mod patterns;
 pub mod protect;
 pub mod reach;
+pub mod repair;
 pub mod restore;
 pub mod stats;
 pub mod verify;

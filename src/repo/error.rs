@@ -13,6 +13,16 @@ pub enum RepoError {
     /// There is no store at this place.
     #[error("there is no yester store at {0}")]
     NoStore(String),
+    /// There is no store at this place now, and there was one.
+    #[error("there is no yester store at {location} now, but this host saw store {store} there")]
+    NotMounted {
+        /// The place.
+        location: String,
+        /// The store, or those, that this host saw there, for people.
+        store: String,
+        /// The file that remembers it.
+        pin: String,
+    },
     /// There is a store at this place already.
     #[error("there is a yester store at {0} already")]
     StoreExists(String),

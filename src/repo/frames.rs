@@ -131,7 +131,7 @@ impl FrameReader {
     ///
     /// # Errors
     /// As [`Self::read_frame`].
-    pub(super) fn encoded_frame(&self, record: &FrameRecord) -> Result<Vec<u8>, RepoError> {
+    pub fn encoded_frame(&self, record: &FrameRecord) -> Result<Vec<u8>, RepoError> {
         let mut stored = self.stored_bytes(record)?;
         let encoded = open(record, &mut stored)?.to_vec();
         let base = self.base_of(record, 0)?;

@@ -8,14 +8,35 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::RepoError;
-use crate::format::config::Config;
+use crate::format::config::{Config, Encryption};
 use crate::id::WriterId;
 
-#[derive(Serialize, Deserialize, PartialEq, Eq)]
+/// Name of the folder of pins in the state folder.
+const PINS: &str = "pins";
+
+/// Which stores this host saw at a place. All are of one domain.
+#[derive(Serialize, Deserialize)]
 struct Pin {
     location: String,
     domain: String,
+    /// The first one.
     store: String,
+    /// Those that took turns with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    others: Vec<String>,
+}
+
+impl Pin {
+    fn stores(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.store).chain(&self.others)
+    }
+}
+
+/// What becomes of a file that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Existing {
+    Keep,
+    Replace,
 }
 
 /// Makes a private folder and those above it.
@@ -42,7 +63,7 @@ pub(super) fn writer_id(state: &Path) -> Result<WriterId, RepoError> {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let id = WriterId::random()?;
-                create_whole(&path, format!("{id}\n").as_bytes())
+                write_whole(&path, format!("{id}\n").as_bytes(), Existing::Keep)
                     .map_err(|source| local("write", &path, source))?;
             }
             Err(source) => return Err(local("read", &path, source)),
@@ -51,29 +72,60 @@ pub(super) fn writer_id(state: &Path) -> Result<WriterId, RepoError> {
     Err(local("read", &path, io::ErrorKind::NotFound.into()))
 }
 
-/// Checks that the store at `location` is the one this host saw there before, or remembers it.
+/// Checks that the store at `location` is one that this host saw there before, or remembers it.
+///
+/// Disks may take turns at one place: another store of the same domain is taken in, and told, where the domain's keys have
+/// proven that it is one. The keys of a store without encryption are known to everybody, and prove nothing.
 pub(super) fn check_pin(state: &Path, location: &str, config: &Config) -> Result<(), RepoError> {
-    let folder = state.join("pins");
-    make_folder(&folder)?;
-    let path = folder.join(format!("{}.json", blake3::hash(location.as_bytes()).to_hex()));
-    let pin = Pin {
-        location: location.to_owned(),
-        domain: config.domain.to_string(),
-        store: config.store.to_string(),
-    };
-    match fs::read(&path) {
-        Ok(bytes) => {
-            let seen: Pin = serde_json::from_slice(&bytes)
-                .map_err(|error| local("use", &path, io::Error::new(io::ErrorKind::InvalidData, error)))?;
-            if seen == pin { Ok(()) } else { Err(replaced(location, &path)) }
+    make_folder(&state.join(PINS))?;
+    let path = pin_path(state, location);
+    let (domain, store) = (config.domain.to_string(), config.store.to_string());
+    match read_pin(&path)? {
+        Some(seen) if seen.location != location || seen.domain != domain => Err(replaced(location, &path)),
+        Some(seen) if seen.stores().any(|known| *known == store) => Ok(()),
+        Some(_) if config.encryption == Encryption::None => Err(replaced(location, &path)),
+        Some(mut seen) => {
+            let before = seen.stores().map(String::as_str).collect::<Vec<_>>().join(", ");
+            tracing::warn!(
+                "store {store} is at {location}, where store {before} was seen before; both are of the same domain"
+            );
+            seen.others.push(store);
+            write_pin(&path, &seen, Existing::Replace)
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let bytes =
-                serde_json::to_vec_pretty(&pin).map_err(|error| local("write", &path, error.into()))?;
-            create_whole(&path, &bytes).map_err(|source| local("write", &path, source))
+        None => {
+            let pin = Pin { location: location.to_owned(), domain, store, others: Vec::new() };
+            write_pin(&path, &pin, Existing::Keep)
         }
-        Err(source) => Err(local("read", &path, source)),
     }
+}
+
+/// Returns the stores that were seen at a place, for people, and the file that remembers them.
+pub(super) fn seen(state: &Path, location: &str) -> Result<Option<(String, String)>, RepoError> {
+    let path = pin_path(state, location);
+    let describe = |pin: Pin| {
+        let stores = pin.stores().map(String::as_str).collect::<Vec<_>>().join(", ");
+        (stores, path.display().to_string())
+    };
+    Ok(read_pin(&path)?.map(describe))
+}
+
+fn pin_path(state: &Path, location: &str) -> PathBuf {
+    state.join(PINS).join(format!("{}.json", blake3::hash(location.as_bytes()).to_hex()))
+}
+
+fn read_pin(path: &Path) -> Result<Option<Pin>, RepoError> {
+    match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| local("use", path, io::Error::new(io::ErrorKind::InvalidData, error))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(local("read", path, source)),
+    }
+}
+
+fn write_pin(path: &Path, pin: &Pin, existing: Existing) -> Result<(), RepoError> {
+    let bytes = serde_json::to_vec_pretty(pin).map_err(|error| local("write", path, error.into()))?;
+    write_whole(path, &bytes, existing).map_err(|source| local("write", path, source))
 }
 
 /// Describes a failure with a local file.
@@ -85,13 +137,17 @@ fn replaced(location: &str, pin: &Path) -> RepoError {
     RepoError::Replaced { location: location.to_owned(), pin: pin.display().to_string() }
 }
 
-/// Creates a file that is seen whole or not at all; one that is there already stays.
-fn create_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Writes a file that is seen whole or not at all.
+fn write_whole(path: &Path, bytes: &[u8], existing: Existing) -> io::Result<()> {
     let folder = path.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf);
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
-    match file.persist_noclobber(path) {
+    let written = match existing {
+        Existing::Keep => file.persist_noclobber(path),
+        Existing::Replace => file.persist(path),
+    };
+    match written {
         Ok(_) => Ok(()),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error.error),

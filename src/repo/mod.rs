@@ -34,6 +34,7 @@ pub mod snapshots;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod tree;
+pub mod whole;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

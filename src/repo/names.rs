@@ -11,7 +11,8 @@ use crate::id::SnapshotId;
 
 impl Repository {
     /// Finds the one snapshot that `name` means: `latest`, `latest:SOURCE`, `latest:HOST/SOURCE`, the beginning of
-    /// an id, a time to the second (`2026-11-21T05:31:06Z`), or the name it has in a mount.
+    /// an id, a time to the second (`2026-11-21T05:31:06Z`), or the name it has in a mount. Where no snapshot has such an
+    /// id, the copy is meant whose origin has it.
     ///
     /// # Errors
     /// [`RepoError::NoSnapshot`]; [`RepoError::ForgottenSnapshot`] where only forgotten ones have that name;
@@ -19,7 +20,11 @@ impl Repository {
     /// of several is meant and none may be that.
     pub fn find_snapshot(&self, name: &str) -> Result<Snapshot, RepoError> {
         let snapshots = self.list_or_mend(Which::Kept, &|id| may_mean(name, id))?;
-        let found = self.find_among(snapshots, name)?;
+        let found = match self.find_among(snapshots, name) {
+            // Only the manifests of copies say what their origins are called.
+            Err(RepoError::NoSnapshot(_)) => self.find_among(self.snapshots()?, name)?,
+            found => found?,
+        };
         // Whoever looks for one is about to read it.
         self.feed.prefer(found.manifest.id);
         Ok(found)
@@ -97,19 +102,24 @@ fn may_mean(name: &str, id: SnapshotId) -> bool {
     id.hex().starts_with(&last.to_ascii_lowercase())
 }
 
-/// Returns the snapshots that have this name: the beginning of an id, a time to the second, or the name in a mount.
-fn named(mut snapshots: Vec<Snapshot>, name: &str) -> Vec<Snapshot> {
+/// Returns the snapshots that have this name: the beginning of an id, a time to the second, or the name in a mount. If there
+/// are none, the copies whose origins have it, so that the id in a runbook means the same in every store.
+fn named(snapshots: Vec<Snapshot>, name: &str) -> Vec<Snapshot> {
     let time: Option<Timestamp> = name.parse().ok();
-    snapshots.retain(|snapshot| {
-        let hex_prefix =
-            name.len() >= 4 && snapshot.manifest.id.hex().starts_with(&name.to_ascii_lowercase());
+    let is_called = |snapshot: &Snapshot, id: SnapshotId| {
+        let hex_prefix = name.len() >= 4 && id.hex().starts_with(&name.to_ascii_lowercase());
+        hex_prefix || snapshot.display_name_of(id) == name || id.to_string() == name
+    };
+    let is_meant = |snapshot: &Snapshot| {
         let same_second = time.is_some_and(|time| time.as_second() == snapshot.manifest.time.as_second());
-        hex_prefix
-            || same_second
-            || snapshot.display_name() == name
-            || snapshot.manifest.id.to_string() == name
-    });
-    snapshots
+        same_second || is_called(snapshot, snapshot.manifest.id)
+    };
+    let (found, mut others): (Vec<_>, Vec<_>) = snapshots.into_iter().partition(is_meant);
+    if found.is_empty() {
+        others.retain(|snapshot| snapshot.manifest.origin.is_some_and(|origin| is_called(snapshot, origin)));
+        return others;
+    }
+    found
 }
 
 fn display_names(snapshots: &[Snapshot]) -> String {

@@ -1,6 +1,6 @@
 //! Creating and opening a store: its config, its pin, and the local folders.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -101,26 +101,32 @@ impl Repository {
             collect_features: Vec::new(),
             created: Timestamp::now(),
         };
-        let bytes = config
-            .seal(&keys)
-            .map_err(|source| RepoError::Encode { object: "the config object".to_owned(), source })?;
-        if !probe::conditional_create(store)? {
-            tracing::warn!(
-                "{} lets several writers create the same object: backups work, but never collect garbage \
-                 while another host may write",
-                store.location()
-            );
+        put_config(store, &config, &keys)?;
+        Ok(recovery)
+    }
+
+    /// Creates a store of the same domain in an empty place: whatever opens this store opens the new one, and packs are
+    /// copied between the two as they are. Key slots are copied, and an ingest-only key works in both.
+    ///
+    /// # Errors
+    /// [`RepoError::StoreExists`] if there is one already, [`RepoError::IngestOnly`] without full keys,
+    /// [`RepoError::NoKeySlot`] if no slot of this store can be read.
+    pub fn create_like(&self, store: &dyn ObjectStore) -> Result<(), RepoError> {
+        self.require_full()?;
+        if latest_config(store)?.is_some() {
+            return Err(RepoError::StoreExists(store.location()));
         }
-        match store.create(&ObjectKey::config(1), Payload::Bytes(&bytes))? {
-            Creation::Created => Ok(recovery),
-            Creation::AlreadyExists => Err(RepoError::StoreExists(store.location())),
+        if self.config.encryption == Encryption::Sealed {
+            slots::copy_all(self.store.as_ref(), self.config.domain, store)?;
         }
+        let config = Config { store: StoreId::random()?, created: Timestamp::now(), ..self.config.clone() };
+        put_config(store, &config, &self.keys)
     }
 
     /// Opens a store. `credential` is asked only if the store is encrypted.
     ///
     /// # Errors
-    /// [`RepoError::NoStore`], [`RepoError::WrongKey`], [`RepoError::TooNew`] and [`RepoError::Replaced`] say what
+    /// [`RepoError::NoStore`], [`RepoError::NotMounted`], [`RepoError::WrongKey`], [`RepoError::TooNew`] and [`RepoError::Replaced`] say what
     /// they are called; anything else is a failure of the store or of a local folder.
     pub fn open(
         store: Arc<dyn ObjectStore>,
@@ -128,8 +134,9 @@ impl Repository {
         credential: &mut dyn FnMut() -> Result<Option<Credential>, RepoError>,
     ) -> Result<Self, RepoError> {
         let location = store.location();
-        let (number, length) =
-            latest_config(store.as_ref())?.ok_or_else(|| RepoError::NoStore(location.clone()))?;
+        let Some((number, length)) = latest_config(store.as_ref())? else {
+            return Err(absent(&options.folders.state, &location)?);
+        };
         let bytes = get_small(store.as_ref(), &ObjectKey::config(number), length, CONFIG_MAX_BYTES)?;
         let claimed =
             Config::decode_unverified(&bytes).map_err(|error| config_error(&location, number, error))?;
@@ -193,6 +200,35 @@ impl Repository {
             spool,
         })
     }
+}
+
+/// Writes the first config object, which makes a store of a place.
+fn put_config(store: &dyn ObjectStore, config: &Config, keys: &DomainKeys) -> Result<(), RepoError> {
+    let bytes = config
+        .seal(keys)
+        .map_err(|source| RepoError::Encode { object: "the config object".to_owned(), source })?;
+    if !probe::conditional_create(store)? {
+        tracing::warn!(
+            "{} lets several writers create the same object: backups work, but never collect garbage \
+             while another host may write",
+            store.location()
+        );
+    }
+    match store.create(&ObjectKey::config(1), Payload::Bytes(&bytes))? {
+        Creation::Created => Ok(()),
+        Creation::AlreadyExists => Err(RepoError::StoreExists(store.location())),
+    }
+}
+
+/// Says that there is no store at a place; and which one was there before, if this host remembers one.
+///
+/// # Errors
+/// Fails if what this host remembers cannot be read.
+pub fn absent(state: &Path, location: &str) -> Result<RepoError, RepoError> {
+    Ok(match local::seen(state, location)? {
+        None => RepoError::NoStore(location.to_owned()),
+        Some((store, pin)) => RepoError::NotMounted { location: location.to_owned(), store, pin },
+    })
 }
 
 /// Returns the keys that a credential gives, and the slot that it opens.

@@ -34,6 +34,32 @@ pub(super) fn create(
     Ok(slot.id)
 }
 
+/// Copies all key slots of a domain into a new store, each from a copy that can be read.
+pub(super) fn copy_all(
+    from: &dyn ObjectStore,
+    domain: DomainId,
+    to: &dyn ObjectStore,
+) -> Result<(), RepoError> {
+    let mut whole = 0;
+    for (id, copies) in list(from)? {
+        let mut slots = copies.iter().filter_map(|(key, length)| match read(from, key, *length) {
+            Ok(slot) => (slot.domain == domain && slot.id == id).then_some(Ok(slot)),
+            Err(error) if error.is_damage() => {
+                tracing::warn!("{key} was passed over: {error}");
+                None
+            }
+            Err(error) => Some(Err(error)),
+        });
+        let Some(slot) = slots.next().transpose()? else { continue };
+        let bytes = slot.encode();
+        for copy in 0..SLOT_COPIES {
+            to.create(&ObjectKey::key_slot(id, copy), Payload::Bytes(&bytes))?;
+        }
+        whole += 1;
+    }
+    if whole == 0 { Err(RepoError::NoKeySlot(from.location())) } else { Ok(()) }
+}
+
 /// Lists the copies of all key slots: their keys, and their lengths where the store tells them.
 pub(super) fn list(store: &dyn ObjectStore) -> Result<BTreeMap<SlotId, ListedCopies>, RepoError> {
     let mut copies: BTreeMap<SlotId, ListedCopies> = BTreeMap::new();

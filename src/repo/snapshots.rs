@@ -63,7 +63,12 @@ impl Snapshot {
     /// Returns the name it has in lists and mounts: `<time>-<id8>`, with a time that is safe in file names.
     #[must_use]
     pub fn display_name(&self) -> String {
-        format!("{}-{}", self.manifest.time.strftime("%Y-%m-%dT%H-%M-%SZ"), self.manifest.id.short())
+        self.display_name_of(self.manifest.id)
+    }
+
+    /// Returns the name it would have under another id.
+    pub(super) fn display_name_of(&self, id: SnapshotId) -> String {
+        format!("{}-{}", self.manifest.time.strftime("%Y-%m-%dT%H-%M-%SZ"), id.short())
     }
 }
 

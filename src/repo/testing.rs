@@ -123,6 +123,7 @@ impl TestStore {
             totals: SnapshotTotals::default(),
             dump: None,
             program: "test".to_owned(),
+            origin: None,
         }
     }
 

@@ -147,6 +147,7 @@ pub(super) fn manifest(id: SnapshotId, host: &str, source: &str, root: TreeRef) 
         },
         dump: None,
         program: "test".to_owned(),
+        origin: None,
     }
 }
 

@@ -116,6 +116,8 @@ pub struct Manifest {
     pub dump: Option<Dump>,
     /// Version of the program that wrote it.
     pub program: String,
+    /// The id of the snapshot that this one is a copy of, where it was made first; nothing for one that is no copy.
+    pub origin: Option<SessionId>,
 }
 
 /// What lies under `snapshots/<sid>`.
@@ -182,6 +184,12 @@ impl SnapshotObject {
 }
 
 impl Manifest {
+    /// Returns the id that all copies of the snapshot have in common: its own, or that of its origin.
+    #[must_use]
+    pub fn identity(&self) -> SessionId {
+        self.origin.unwrap_or(self.id)
+    }
+
     fn check(&self, id: SessionId, writer: &Writer) -> Result<(), FormatError> {
         if self.id != id {
             return Err(SNAPSHOT.broken(format!("its id is {}, its place that of {id}", self.id)));

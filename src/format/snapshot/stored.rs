@@ -38,6 +38,8 @@ pub(super) struct StoredManifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     dump: Option<StoredDump>,
     program: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    origin: Option<Text<SessionId>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -158,6 +160,7 @@ impl From<&Manifest> for StoredManifest {
             totals: manifest.totals.into(),
             dump: manifest.dump.clone().map(StoredDump::from),
             program: manifest.program.clone(),
+            origin: manifest.origin.map(Text),
         }
     }
 }
@@ -183,6 +186,7 @@ impl TryFrom<StoredManifest> for Manifest {
             totals: stored.totals.into(),
             dump: stored.dump.map(Dump::from),
             program: stored.program,
+            origin: stored.origin.map(|origin| origin.0),
         })
     }
 }

@@ -60,6 +60,7 @@ fn manifest() -> Manifest {
         },
         dump: None,
         program: "yester 0.1.0".into(),
+        origin: None,
     }
 }
 
@@ -408,6 +409,7 @@ proptest! {
         totals: [u64; 7],
         dump: Option<(Vec<String>, String, bool, u64)>,
         program: String,
+        origin: Option<bool>,
     ) {
         let [files, directories, others, bytes, added_bytes, stored_bytes, failed_files] = totals;
         let manifest = Manifest {
@@ -427,6 +429,7 @@ proptest! {
                 Dump { formats, check: DumpCheck::Unchecked, reason, compressed, filled_offsets }
             }),
             program,
+            origin: origin.map(|_| sid()),
             ..manifest()
         };
         let object = SnapshotObject::Manifest(Box::new(manifest));

@@ -131,6 +131,12 @@ fn manifest_with_dump() -> SnapshotObject {
     }))))
 }
 
+/// Returns the frozen manifest of a copy.
+fn manifest_of_copy() -> SnapshotObject {
+    let origin = "20260707T070707Z-07070707070707070707070707070707".parse().unwrap();
+    SnapshotObject::Manifest(Box::new(Manifest { origin: Some(origin), ..manifest_with(None) }))
+}
+
 /// Returns a manifest in which every other field is used, also with bytes that are no text.
 fn manifest_with(dump: Option<Dump>) -> Manifest {
     Manifest {
@@ -157,6 +163,7 @@ fn manifest_with(dump: Option<Dump>) -> Manifest {
         },
         dump,
         program: "yester 0.1.0".into(),
+        origin: None,
     }
 }
 
@@ -191,7 +198,7 @@ struct Sealed {
     open: fn(&DomainKeys, &[u8]) -> Result<Writer, FormatError>,
 }
 
-const SEALED: [Sealed; 5] = [
+const SEALED: [Sealed; 6] = [
     Sealed {
         name: "session-mark",
         seal: |keys| session_mark().seal(session(), PROGRESS_MARK, keys, &writer()),
@@ -214,6 +221,14 @@ const SEALED: [Sealed; 5] = [
         open: |keys, bytes| {
             let opened = SnapshotObject::open(session(), keys, bytes);
             opened.map(|(author, object)| expect(author, &object, &manifest_with_dump()))
+        },
+    },
+    Sealed {
+        name: "manifest-of-copy",
+        seal: |keys| manifest_of_copy().seal(session(), keys, &writer()),
+        open: |keys, bytes| {
+            let opened = SnapshotObject::open(session(), keys, bytes);
+            opened.map(|(author, object)| expect(author, &object, &manifest_of_copy()))
         },
     },
     Sealed {

@@ -119,6 +119,7 @@ impl Stage {
             totals: SnapshotTotals::default(),
             dump: None,
             program: "test".to_owned(),
+            origin: None,
         };
         Written { session, manifest }
     }

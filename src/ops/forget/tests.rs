@@ -63,7 +63,8 @@ fn what_is_brought_back_is_the_same_under_another_id() {
     // All else is the same: among others the tree packs, and what it added to the store when it came.
     assert!(!old.tree_packs.is_empty() && old.totals.added_bytes > 0 && old.totals.stored_bytes > 0);
     let Manifest { id, finished, .. } = old.clone();
-    assert_eq!(Manifest { id, finished, ..new.clone() }, old);
+    assert_eq!(Manifest { id, finished, origin: None, ..new.clone() }, old);
+    assert_eq!(new.origin, Some(old.id), "what was copied before is known to be the same");
     assert!(new.finished > old.finished);
     assert_eq!(repo.find_snapshot(&new.id.hex()).unwrap(), back);
     assert_eq!(repo.snapshots().unwrap().len(), 2);

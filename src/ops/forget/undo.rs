@@ -92,7 +92,8 @@ fn commit_again(repo: &Repository, old: &Manifest) -> Result<Manifest, UndoError
         session.abandon()?;
         return Err(UndoError::Collected(old.id.short()));
     }
-    let (manifest, _) = session.commit(old.clone())?;
+    // Copies of it in other stores are copies of the new one as well.
+    let (manifest, _) = session.commit(Manifest { origin: Some(old.identity()), ..old.clone() })?;
     Ok(manifest)
 }
 

@@ -21,13 +21,13 @@ use crate::repo::{RepoError, Repository};
 
 /// Which packs may hold what is needed.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Homes {
+pub(in crate::ops) struct Homes {
     /// Packs that the store lists. What an index object names and nobody can read is no home.
-    pub(super) listed: HashSet<PackId>,
+    pub(in crate::ops) listed: HashSet<PackId>,
     /// Packs that another collection may delete.
-    pub(super) gone: HashSet<PackId>,
+    pub(in crate::ops) gone: HashSet<PackId>,
     /// Packs that are to go, if what they hold lies elsewhere as well.
-    pub(super) leaving: HashSet<PackId>,
+    pub(in crate::ops) leaving: HashSet<PackId>,
 }
 
 /// Who vouches for what a pack holds, the best first.
@@ -54,7 +54,7 @@ enum Standing {
 
 /// What is needed of a pack.
 #[derive(Debug, Clone)]
-pub(super) struct LivePack {
+pub(in crate::ops) struct LivePack {
     /// The position of each frame's first chunk among all chunks of the pack, and behind the last one.
     first: Box<[u32]>,
     chunks: FixedBitSet,
@@ -82,28 +82,28 @@ impl LivePack {
     }
 
     /// Tells whether others stand on a frame.
-    fn is_base(&self, frame: u32) -> bool {
+    pub(in crate::ops) fn is_base(&self, frame: u32) -> bool {
         self.bases.contains(frame as usize)
     }
 
     /// Tells whether anything of a frame is needed.
-    pub(super) fn needs(&self, frame: u32) -> bool {
+    pub(in crate::ops) fn needs(&self, frame: u32) -> bool {
         self.frames.contains(frame as usize)
     }
 
     /// Tells whether a chunk of a frame is needed.
-    pub(super) fn needs_chunk(&self, frame: u32, position: u32) -> bool {
+    pub(in crate::ops) fn needs_chunk(&self, frame: u32, position: u32) -> bool {
         self.bit(frame, position).is_some_and(|bit| self.chunks.contains(bit))
     }
 
     /// Tells whether a frame is copied as it is where its pack is written anew: others stand on it, or most of it is
     /// needed.
-    pub(super) fn stays_whole(&self, frame: u32, entry: &FrameEntry) -> bool {
+    pub(in crate::ops) fn stays_whole(&self, frame: u32, entry: &FrameEntry) -> bool {
         self.is_base(frame) || self.needed_bytes(frame, entry) > u64::from(entry.stored_length) / 2
     }
 
     /// Returns the stored bytes of a frame that writing its pack anew would give back.
-    pub(super) fn dead_bytes(&self, frame: u32, entry: &FrameEntry) -> u64 {
+    pub(in crate::ops) fn dead_bytes(&self, frame: u32, entry: &FrameEntry) -> u64 {
         let stored = u64::from(entry.stored_length);
         if self.stays_whole(frame, entry) { 0 } else { stored - self.needed_bytes(frame, entry) }
     }
@@ -143,7 +143,7 @@ impl LivePack {
 }
 
 /// Finds what snapshots need.
-pub(super) struct Marker<'a> {
+pub(in crate::ops) struct Marker<'a> {
     repo: &'a Repository,
     homes: Homes,
     standings: HashMap<PackRow, (Word, Standing)>,
@@ -153,7 +153,7 @@ pub(super) struct Marker<'a> {
 }
 
 impl<'a> Marker<'a> {
-    pub(super) fn new(repo: &'a Repository, homes: Homes) -> Self {
+    pub(in crate::ops) fn new(repo: &'a Repository, homes: Homes) -> Self {
         Self { repo, homes, standings: HashMap::new(), packs: HashMap::new(), resolved: HashMap::new() }
     }
 
@@ -161,13 +161,18 @@ impl<'a> Marker<'a> {
     ///
     /// # Errors
     /// [`RepoError::MissingChunk`] if a chunk has no home, or a failure of the store or the index.
-    pub(super) fn snapshot(&mut self, manifest: &Manifest) -> Result<(), RepoError> {
+    pub(in crate::ops) fn snapshot(&mut self, manifest: &Manifest) -> Result<(), RepoError> {
         let repo = self.repo;
         reach::each_chunk(repo, manifest, &mut |_, id| self.chunk(id))
     }
 
+    /// Returns what is needed of each pack so far.
+    pub(in crate::ops) fn packs(&self) -> &HashMap<PackRow, LivePack> {
+        &self.packs
+    }
+
     /// Returns what is needed of each pack; those of which nothing is are not there.
-    pub(super) fn into_packs(self) -> HashMap<PackRow, LivePack> {
+    pub(in crate::ops) fn into_packs(self) -> HashMap<PackRow, LivePack> {
         self.packs
     }
 

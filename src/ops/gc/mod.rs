@@ -9,11 +9,11 @@
 //! are mostly dead, `settle` waits for writers, `replace` sees to index objects, and `expire` to what is too old.
 
 mod expire;
-mod live;
+pub(in crate::ops) mod live;
 mod mark;
 pub mod plan;
 mod repack;
-mod replace;
+pub(in crate::ops) mod replace;
 mod settle;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use crate::store::key::{ObjectKey, Prefix};
 use crate::store::{Creation, ObjectInfo, Payload};
 
 /// An index object that is written holds about so many chunks; one with less than a quarter of them is small.
-pub(super) const CHUNKS_PER_OBJECT: u64 = 1 << 16;
+pub(in crate::ops) const CHUNKS_PER_OBJECT: u64 = 1 << 16;
 /// So many small ones are joined.
 const SMALL_MIN: usize = 16;
 /// Bytes of index objects that are read at a time.
@@ -26,7 +26,7 @@ const BYTES_UNDER_WAY: u64 = 32 << 20;
 /// it put beside what it was to replace. They name the same packs, which does no harm.
 ///
 /// What they say comes from the store, not from the local index: that is a cache, and may be damaged.
-pub(super) fn replace(
+pub(in crate::ops) fn replace(
     repo: &Repository,
     dead: &HashSet<PackId>,
     chunks_per_object: u64,
@@ -47,16 +47,7 @@ pub(super) fn replace(
     // What was written together stays together: readers of a snapshot want it together.
     listed.sort_unstable_by(|one, other| one.key.cmp(&other.key));
     let session = SessionId::random(jiff::Timestamp::now()).map_err(RepoError::from)?;
-    let mut writer = ReplacementWriter {
-        repo,
-        session,
-        chunks_per_object,
-        number: 0,
-        object: IndexObject::default(),
-        chunks: 0,
-        replaced: Vec::new(),
-        seen: HashSet::new(),
-    };
+    let mut writer = ReplacementWriter::new(repo, session, chunks_per_object);
     let mut replaced = 0;
     let sized = listed.into_iter().map(|ObjectInfo { key, bytes }| ((key, bytes), bytes.unwrap_or(0)));
     let read = |(key, bytes)| Ok::<_, RepoError>((repo.index_object(&key, bytes)?, key));
@@ -67,6 +58,20 @@ pub(super) fn replace(
     })?;
     writer.finish()?;
     Ok(replaced)
+}
+
+/// Puts index objects of these packs in the place of old ones, which are deleted; there may be none.
+pub(in crate::ops) fn put_instead(
+    repo: &Repository,
+    packs: Vec<IndexedPack>,
+    old: &[ObjectKey],
+) -> Result<(), RepoError> {
+    let session = SessionId::random(jiff::Timestamp::now())?;
+    let mut writer = ReplacementWriter::new(repo, session, CHUNKS_PER_OBJECT);
+    writer.object.supersedes = old.iter().take(INDEX_MAX_SUPERSEDED).map(ToString::to_string).collect();
+    writer.replaced = old.to_vec();
+    packs.into_iter().try_for_each(|pack| writer.add(pack))?;
+    writer.finish()
 }
 
 /// Returns the index objects that are to go: those that name dead packs, and small ones if there are many.
@@ -94,7 +99,20 @@ struct ReplacementWriter<'a> {
     seen: HashSet<PackId>,
 }
 
-impl ReplacementWriter<'_> {
+impl<'a> ReplacementWriter<'a> {
+    fn new(repo: &'a Repository, session: SessionId, chunks_per_object: u64) -> Self {
+        Self {
+            repo,
+            session,
+            chunks_per_object,
+            number: 0,
+            object: IndexObject::default(),
+            chunks: 0,
+            replaced: Vec::new(),
+            seen: HashSet::new(),
+        }
+    }
+
     /// Takes over what is left of an index object. Replaces those that were taken over so far if they are enough for one.
     fn replace(
         &mut self,

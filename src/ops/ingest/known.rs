@@ -87,7 +87,7 @@ pub(super) fn to_remember(stat: &FileStat, content: &Content, run_seconds: i64) 
 }
 
 /// Tells whether every chunk of a remembered content is still usable in the store.
-pub(super) fn is_usable(
+pub(in crate::ops) fn is_usable(
     repo: &Repository,
     session: &SessionWriter,
     content: &Content,

@@ -15,7 +15,7 @@ mod command;
 pub mod exclude;
 mod failures;
 mod file;
-mod known;
+pub(in crate::ops) mod known;
 mod metadata;
 mod part;
 pub mod pipe;
@@ -335,6 +335,7 @@ fn commit(
         totals: taken.totals,
         dump: taken.dump.as_ref().map(TakenDump::stored),
         program: concat!("yester ", env!("CARGO_PKG_VERSION")).to_owned(),
+        origin: None,
     };
     let settled = session.settle()?;
     if let Some(dump) = &taken.dump {

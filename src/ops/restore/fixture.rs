@@ -83,6 +83,15 @@ impl Fixture {
         Self { memory: Arc::clone(&self.memory), store, repo, key: self.key.clone(), local }
     }
 
+    /// Creates a second store of the same domain, on another host.
+    pub(in crate::ops) fn second_store(&self) -> Self {
+        let memory = Arc::new(MemoryStore::new());
+        self.repo.create_like(memory.as_ref()).unwrap();
+        let local = tempfile::tempdir().unwrap();
+        let (store, repo) = open(&memory, &self.key, &local);
+        Self { memory, store, repo, key: self.key.clone(), local }
+    }
+
     /// Opens the same store on a host with an ingest-only key.
     pub(in crate::ops) fn on_ingest_only_host(&self, host: &str) -> Self {
         let local = tempfile::tempdir().unwrap();
@@ -136,6 +145,7 @@ impl Fixture {
             totals: SnapshotTotals { files, ..SnapshotTotals::default() },
             dump: None,
             program: "test".into(),
+            origin: None,
         };
         let (manifest, _) = session.commit(manifest)?;
         self.repo.refresh().unwrap();
@@ -223,6 +233,13 @@ impl Maker<'_> {
     /// Stores a node of a content list as it is, whether or not it is true.
     pub(in crate::ops) fn list(&self, node: &ListNode) -> ChunkId {
         self.session.add(ChunkKind::List, &node.encode()).unwrap()
+    }
+
+    /// Gives an entry an extended attribute whose value lies in a chunk of its own.
+    pub(in crate::ops) fn spill(&self, entry: &mut Entry, name: &str, value: &[u8]) {
+        let chunk = self.session.add(ChunkKind::Tree, value).unwrap();
+        let length = u32::try_from(value.len()).unwrap();
+        entry.attributes.xattrs.push(Xattr { name: name.into(), value: Value::Spilled { chunk, length } });
     }
 
     /// Stores a chunk of data.

@@ -400,6 +400,7 @@ fn manifest(
         totals: totals(lines),
         dump: None,
         program: format!("yester {}", env!("CARGO_PKG_VERSION")),
+        origin: None,
     }
 }
 

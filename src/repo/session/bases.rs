@@ -63,6 +63,11 @@ pub(super) struct Lineage {
 }
 
 impl Lineage {
+    /// Returns how many deltas there are on the way to the beginning.
+    pub(super) fn deltas(&self) -> u8 {
+        self.deltas
+    }
+
     /// Adds the lineage of a neighbour, or of one of two bases.
     fn join(&mut self, other: &Self) {
         self.deltas = self.deltas.max(other.deltas);
@@ -221,7 +226,11 @@ fn lineage(shared: &Shared, frame: FrameRef, record: &FrameRecord, above: u8) ->
 }
 
 /// Returns, of the frames of an id that may be relied on, the one with the longest lineage; a lineage too long for a base if there is none.
-fn base_lineage(shared: &Shared, id: &FrameId, above: u8) -> Result<(Option<FrameRef>, Lineage), RepoError> {
+pub(super) fn base_lineage(
+    shared: &Shared,
+    id: &FrameId,
+    above: u8,
+) -> Result<(Option<FrameRef>, Lineage), RepoError> {
     let endless = Lineage { deltas: u8::MAX, ..Lineage::default() };
     if above >= DELTA_CHAIN_MAX {
         return Ok((None, endless));

@@ -37,7 +37,7 @@ pub(super) enum FrameWork {
 }
 
 impl FrameJob {
-    fn new(chunks: Vec<FrameChunk>, plain: Vec<u8>) -> Self {
+    pub(super) fn new(chunks: Vec<FrameChunk>, plain: Vec<u8>) -> Self {
         Self { order: 0, step: None, chunks, work: FrameWork::Encode(plain) }
     }
 

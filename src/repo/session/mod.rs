@@ -7,6 +7,7 @@
 //! Every arrow is a bounded queue, so `add` blocks when the store is slower than the source.
 
 mod bases;
+mod copied;
 mod encode;
 mod grouper;
 mod marks;
@@ -29,7 +30,7 @@ use super::frames::FrameReader;
 use super::{RepoError, Repository};
 use crate::crypto::hash::{ChunkKind, IdKeys};
 use crate::crypto::secrets::{DomainKeys, Writer, WriterClass};
-use crate::format::frame::{FrameChunk, FrameEntry};
+use crate::format::frame::FrameChunk;
 use crate::format::pack::PACK_TARGET_BYTES;
 use crate::format::snapshot::{Manifest, SnapshotObject};
 use crate::id::{ChunkId, PackId, SessionId};
@@ -38,7 +39,8 @@ use crate::process::boot_clock;
 use crate::store::key::ObjectKey;
 use crate::store::{Creation, ObjectStore, Payload};
 use bases::Lineage;
-use grouper::{FrameJob, FrameWork, Grouper, Sharing};
+use grouper::{FrameJob, Grouper, Sharing};
+use packer::FinishedPack;
 use trail::Trail;
 use usable::UsableChunks;
 
@@ -245,6 +247,8 @@ pub struct SessionWriter {
     /// Chunks of frames that were found usable. None stops to be while the session's mark lies in the store.
     usable: Mutex<UsableChunks>,
     threads: Vec<JoinHandle<()>>,
+    /// For packs that come as they are; nothing once the session ends.
+    packs: Mutex<Option<Sender<FinishedPack>>>,
     /// Taken when the session ends.
     uploader: Option<JoinHandle<Option<Uploaded>>>,
 }
@@ -270,6 +274,8 @@ struct Uploaded {
     packs: u64,
     stored_bytes: u64,
     tree_packs: Vec<PackId>,
+    /// All packs, with their lengths.
+    all: Vec<(PackId, u64)>,
 }
 
 impl SessionWriter {
@@ -335,7 +341,7 @@ impl SessionWriter {
         let packer_shared = Arc::clone(&shared);
         let (returned, permits) = crossbeam_channel::bounded(FRAMES_UNDER_WAY * encoder_count);
         while returned.try_send(()).is_ok() {}
-        let output = packer::Output { packs: pack_sender, permits: returned };
+        let output = packer::Output { packs: pack_sender.clone(), permits: returned };
         threads.push(spawn("packer", move || packer::run(&packer_shared, &spool, &frames, &output))?);
         let uploader_shared = Arc::clone(&shared);
         let uploader = Some(spawn("uploader", move || upload::run(&uploader_shared, &packs))?);
@@ -358,6 +364,7 @@ impl SessionWriter {
             distrusted: Mutex::default(),
             usable: Mutex::default(),
             threads,
+            packs: Mutex::new(Some(pack_sender)),
             uploader,
         })
     }
@@ -429,16 +436,7 @@ impl SessionWriter {
     /// As [`FrameReader::read_frame`], with every chunk re-hashed, and as [`Self::add`].
     pub fn copy_frame(&self, record: &FrameRecord) -> Result<(), RepoError> {
         let encoded = self.shared.frames.encoded_frame(record)?;
-        let FrameEntry { encoding, features, chunks, .. } = record.entry.clone();
-        let mut state = lock(&self.state);
-        let mut fresh = lock(&self.shared.fresh);
-        for chunk in &chunks {
-            state.stats.chunks += 1;
-            fresh.insert(chunk.id);
-        }
-        drop(fresh);
-        let work = FrameWork::Copy { encoding, features, encoded };
-        send(&self.shared, &mut state, FrameJob { order: 0, step: None, chunks, work })
+        self.add_frame(record.entry.clone(), encoded)
     }
 
     fn add_and_group(
@@ -473,7 +471,8 @@ impl SessionWriter {
     pub fn settle(mut self) -> Result<SettledSession, RepoError> {
         let (stats, uploaded) = self.flush()?;
         let Self { shared, undecided, .. } = self;
-        Ok(SettledSession { shared, undecided, stats, tree_packs: uploaded.tree_packs })
+        let Uploaded { tree_packs, all, .. } = uploaded;
+        Ok(SettledSession { shared, undecided, stats, tree_packs, packs: all })
     }
 
     /// Settles and commits at once; see [`Self::settle`] and [`SettledSession::commit`].
@@ -510,6 +509,7 @@ impl SessionWriter {
                 self.shared.fail(RepoError::SessionFailed);
             }
         }
+        lock(&self.packs).take();
         let uploaded = self.uploader.take().and_then(|uploader| uploader.join().ok()).flatten();
         #[cfg(test)]
         if Flaw::IgnoresFailures.is_back() {
@@ -532,6 +532,7 @@ pub struct SettledSession {
     undecided: Undecided,
     stats: SessionStats,
     tree_packs: Vec<PackId>,
+    packs: Vec<(PackId, u64)>,
 }
 
 impl SettledSession {
@@ -540,13 +541,19 @@ impl SettledSession {
     ///
     /// # Errors
     /// [`RepoError::Fenced`] if a collection gave this session up; else any failure of the store.
-    pub fn commit(self, mut manifest: Manifest) -> Result<(Manifest, SessionStats), RepoError> {
-        let Self { shared, mut undecided, stats, tree_packs } = self;
-        manifest.id = shared.id;
+    pub fn commit(mut self, mut manifest: Manifest) -> Result<(Manifest, SessionStats), RepoError> {
+        let stats = self.stats;
         manifest.finished = Timestamp::now();
         manifest.totals.added_bytes = manifest.totals.added_bytes.saturating_add(stats.added_bytes);
         manifest.totals.stored_bytes = manifest.totals.stored_bytes.saturating_add(stats.stored_bytes);
-        manifest.tree_packs.extend(tree_packs);
+        manifest.tree_packs.append(&mut self.tree_packs);
+        self.commit_as_it_is(manifest)
+    }
+
+    /// Creates the snapshot; of `manifest`, only the id is replaced.
+    fn commit_as_it_is(self, mut manifest: Manifest) -> Result<(Manifest, SessionStats), RepoError> {
+        let Self { shared, mut undecided, stats, .. } = self;
+        manifest.id = shared.id;
         shared.require_young()?;
         let object = SnapshotObject::Manifest(Box::new(manifest.clone()));
         let (bytes, object_key) = object

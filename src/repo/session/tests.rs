@@ -45,6 +45,7 @@ fn manifest(session: &SessionWriter, repo: &Repository) -> Manifest {
         totals: SnapshotTotals::default(),
         dump: None,
         program: "test".to_owned(),
+        origin: None,
     }
 }
 

@@ -115,6 +115,7 @@ impl Uploader<'_> {
     /// Takes note of a pack that is in the store, and names those that wait to be named if they are many.
     fn take_note(&mut self, pack: IndexedPack) -> Result<(), RepoError> {
         self.uploaded.packs += 1;
+        self.uploaded.all.push((pack.id, pack.bytes));
         self.uploaded.stored_bytes += pack.bytes;
         if pack.kind == ObjectKind::TreePack {
             self.uploaded.tree_packs.push(pack.id);

@@ -26,6 +26,7 @@ fn snapshot(time: &str) -> Snapshot {
         totals: SnapshotTotals::default(),
         dump: None,
         program: "test".to_owned(),
+        origin: None,
     };
     Snapshot { manifest, marks: Marks::default(), forgotten_since: None }
 }
