@@ -50,12 +50,13 @@ struct State {
     waiting: usize,
     /// How often something was put into the index.
     applied: u64,
-    /// Listings that began, the one that is being brought, and the last one of which everything was.
+    /// Listings that began.
     begun: u64,
-    current: Option<u64>,
+    /// The one that is being brought, and whether all of it was there so far.
+    current: Option<(u64, Brought)>,
+    /// The last one of which everything was brought, and whether all of it was there.
     done: u64,
-    /// Whether all of the last one was there.
-    brought: Brought,
+    done_brought: Brought,
     /// The listing up to which somebody wants all brought who does not wait for it.
     followed: u64,
     runs: bool,
@@ -73,7 +74,7 @@ impl Feed {
             begun: 0,
             current: None,
             done: 0,
-            brought: Brought::All,
+            done_brought: Brought::All,
             followed: 0,
             runs: false,
             failure: None,
@@ -156,7 +157,7 @@ impl Wait<'_> {
             }
             if state.done >= self.next {
                 self.next = state.done + 1;
-                return Ok(News::LookedThrough(state.brought));
+                return Ok(News::LookedThrough(state.done_brought));
             }
             if let Some(failure) = state.failure.take() {
                 return Err(failure);
@@ -191,7 +192,9 @@ impl Shared {
         loop {
             let brought = self.bring()?;
             let mut state = self.lock();
-            state.brought = state.brought.and(brought);
+            if let Some((_, so_far)) = &mut state.current {
+                *so_far = so_far.and(brought);
+            }
             if !state.is_wanted() {
                 state.runs = false;
                 return Ok(());
@@ -199,8 +202,8 @@ impl Shared {
             if !state.coming.is_empty() {
                 continue;
             }
-            if let Some(number) = state.current.take() {
-                state.done = number;
+            if let Some((number, brought)) = state.current.take() {
+                (state.done, state.done_brought) = (number, brought);
                 self.changed.notify_all();
                 // Those who wait look once more, and ask for another listing if that was not enough.
                 if state.followed <= number {
@@ -209,14 +212,13 @@ impl Shared {
                 }
             }
             state.begun += 1;
-            state.brought = Brought::All;
             let preferred = state.preferred;
             drop(state);
             let mut new = self.objects.list_new()?;
             new.sort_by_cached_key(|object| rank(object, preferred));
             let mut state = self.lock();
             state.coming = new.into();
-            state.current = Some(state.begun);
+            state.current = Some((state.begun, Brought::All));
             state.listed = Instant::now();
         }
     }
