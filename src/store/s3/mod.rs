@@ -18,7 +18,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
@@ -85,33 +85,39 @@ impl S3Store {
         let begun = Instant::now();
         let silence = self.options.silence();
         let asked = self.runtime.wait(async {
-            let mut failures = 0;
+            // What failures took. The time in which a slow upload came forward before it broke off does not count, nor that
+            // in which this process was stopped: otherwise neither would ever be sent again.
+            let (mut failures, mut lost) = (0, Duration::ZERO);
             loop {
-                let result = {
+                let (result, took) = {
                     // Held during an attempt alone, so that others go on while this one waits to be sent again.
                     let _permit = self.connections.acquire().await;
+                    let begun = Instant::now();
                     self.meter.request(kind);
                     let pulse = Pulse::default();
-                    pulse.watch(silence, attempt(pulse.clone())).await.unwrap_or_else(|| {
+                    let result = pulse.watch(silence, attempt(pulse.clone())).await.unwrap_or_else(|| {
                         Err(Failure::transient(format!(
                             "nothing was heard for {} seconds",
                             silence.as_secs_f32()
                         )))
-                    })
+                    });
+                    (result, begun.elapsed())
                 };
                 let failure = match result {
                     Ok(answer) => return Ok((answer, failures)),
                     Err(failure) => failure,
                 };
                 failures += 1;
+                lost += took.min(silence);
                 let delay = match failure.remedy {
-                    Remedy::Again => self.options.patience.delay(failures, begun.elapsed(), retry::random()),
-                    Remedy::Once if failures == 1 => Some(std::time::Duration::ZERO),
+                    Remedy::Again => self.options.patience.delay(failures, lost, retry::random()),
+                    Remedy::Once if failures == 1 => Some(Duration::ZERO),
                     _ => None,
                 };
                 let Some(delay) = delay else { return Err((failure, failures)) };
                 tracing::debug!("cannot {operation} {object}: {}; trying again", failure.what);
                 self.meter.retry();
+                lost += delay;
                 tokio::time::sleep(delay).await;
             }
         });

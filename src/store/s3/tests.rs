@@ -1,7 +1,7 @@
 //! The store against a server that answers as S3 does, and fails as it is told.
 
 use std::error::Error;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_credential_types::Credentials;
@@ -227,6 +227,21 @@ fn patience_ends() {
     let error = gone.get(&key(1), None).unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
     assert!(error.advice().is_some_and(|text| text.contains("AWS_ENDPOINT_URL")), "{}", told(&error));
+}
+
+/// An upload over a slow line takes longer than the patience of its store, and is sent again when it breaks off.
+#[test]
+fn what_comes_forward_costs_no_patience() {
+    let server = server();
+    let patience = Patience::new(Duration::from_millis(800));
+    let options = S3Options { patience, upload_limit: Some(200_000), ..S3Options::default() };
+    let store = connect_as(&server, "bucket/store", options, SECRET_KEY);
+    let bytes = vec![7; 400_000];
+    let rule = server.faults().add(When::on(Operation::Put).times(1), Fault::CloseAfter);
+    let begun = Instant::now();
+    assert_eq!(put(&store, &key(1), &bytes).unwrap(), Creation::Created);
+    assert_eq!(rule.hits(), 1);
+    assert!(begun.elapsed() > Duration::from_millis(1600), "{:?}", begun.elapsed());
 }
 
 #[test]
