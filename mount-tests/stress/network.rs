@@ -14,7 +14,7 @@ use crate::lab::Lab;
 use crate::rounds::{Counts, FULL_EVERY, ROUNDS_PER_STORE, World};
 
 /// One request in so many meets a fault, on average.
-const ONE_IN: u64 = 8;
+const ONE_IN: u64 = 6;
 
 /// What happens to requests. Those that hang are few, since each takes seconds.
 fn faults() -> Vec<Fault> {
