@@ -69,7 +69,7 @@ pub(super) struct CopyArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "to_key_file")]
     to_passphrase_file: Option<PathBuf>,
     /// Read back what was copied [default for a directory]
-    #[arg(long, overrides_with = "no_read_back")]
+    #[arg(long, conflicts_with = "no_read_back")]
     read_back: bool,
     /// Only look for what was copied
     #[arg(long)]

@@ -153,3 +153,61 @@ fn write_whole(path: &Path, bytes: &[u8], existing: Existing) -> io::Result<()> 
         Err(error) => Err(error.error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunker::ChunkerParams;
+    use crate::id::{DomainId, StoreId};
+
+    fn config(domain: u8, store: u8, encryption: Encryption) -> Config {
+        Config {
+            version: 1,
+            domain: DomainId::from_bytes([domain; 16]),
+            store: StoreId::from_bytes([store; 16]),
+            encryption,
+            chunker: ChunkerParams::DEFAULT,
+            read_features: Vec::new(),
+            write_features: Vec::new(),
+            collect_features: Vec::new(),
+            created: jiff::Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn stores_of_one_domain_take_turns_and_no_others() {
+        let state = tempfile::tempdir().unwrap();
+        let check = |config: &Config| check_pin(state.path(), "/mnt/disk", config);
+        assert!(seen(state.path(), "/mnt/disk").unwrap().is_none());
+        for store in [1, 2, 3, 1, 2] {
+            check(&config(7, store, Encryption::Sealed)).unwrap();
+        }
+        let (stores, pin) = seen(state.path(), "/mnt/disk").unwrap().unwrap();
+        assert_eq!(stores.split(", ").count(), 3, "{stores}");
+        assert!(Path::new(&pin).is_file());
+        let refused = check(&config(8, 1, Encryption::Sealed));
+        assert!(matches!(refused, Err(RepoError::Replaced { .. })), "{refused:?}");
+        assert!(seen(state.path(), "/mnt/other").unwrap().is_none());
+    }
+
+    /// Anybody can make a store without encryption that is said to be of any domain.
+    #[test]
+    fn a_plain_store_proves_nothing() {
+        let state = tempfile::tempdir().unwrap();
+        let check = |config: &Config| check_pin(state.path(), "/mnt/disk", config);
+        check(&config(7, 1, Encryption::None)).unwrap();
+        check(&config(7, 1, Encryption::None)).unwrap();
+        let refused = check(&config(7, 2, Encryption::None));
+        assert!(matches!(refused, Err(RepoError::Replaced { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn what_older_programs_remembered_counts() {
+        let state = tempfile::tempdir().unwrap();
+        let sealed = config(7, 1, Encryption::Sealed);
+        check_pin(state.path(), "/mnt/disk", &sealed).unwrap();
+        let (_, pin) = seen(state.path(), "/mnt/disk").unwrap().unwrap();
+        assert!(!fs::read_to_string(&pin).unwrap().contains("others"), "it is as they wrote it");
+        check_pin(state.path(), "/mnt/disk", &sealed).unwrap();
+    }
+}

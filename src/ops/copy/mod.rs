@@ -24,6 +24,7 @@ use crate::repo::readers::Hold;
 use crate::repo::session::{SessionOptions, SessionWriter};
 use crate::repo::snapshots::Snapshot;
 use crate::repo::{RepoError, Repository, whole};
+use crate::store::StoreErrorKind;
 use crate::store::key::ObjectKey;
 use packs::PackCopier;
 use reseal::Resealer;
@@ -173,13 +174,24 @@ pub fn copy(
         false => Filler::Content(Resealer::new(source, destination)),
     };
     let mut stats = CopyStats::default();
-    progress.event(Event::Found { files: plan.missing.len() as u64, bytes: 0 });
-    progress.event(Event::FoundAll);
     for snapshot in &plan.missing {
         let id = snapshot.manifest.id;
         // A collector on this host shall not take it meanwhile.
         source.readers().hold(id, Hold::WhileAlive).map_err(CopyError::Source)?;
-        match copy_one(destination, &mut filler, snapshot, options, &mut stats) {
+        progress.event(Event::Working(snapshot.display_name().as_bytes()));
+        let mut may_move = true;
+        let copied = loop {
+            let damaged = source.index().distrusted().len();
+            match copy_one(destination, &mut filler, snapshot, options, &mut stats, progress) {
+                // A collector may have moved it since it was looked up; what is missing then is missing.
+                Err(CopyError::Source(error)) if may_move && may_have_moved(&error) => may_move = false,
+                // One more pack is known to be damaged, and what it holds may lie elsewhere as well.
+                Err(CopyError::Source(error))
+                    if error.is_damage() && source.index().distrusted().len() > damaged => {}
+                ended => break ended,
+            }
+        };
+        match copied {
             Ok(()) => {}
             Err(CopyError::Source(error)) if error.is_damage() => {
                 let why = error_chain(&source.explain(id, error));
@@ -188,9 +200,17 @@ pub fn copy(
             }
             Err(error) => return Err(error),
         }
-        progress.event(Event::Done { files: 1, bytes: 0 });
     }
     Ok(stats)
+}
+
+/// Tells whether an error may only mean that packs were moved while they were looked for.
+fn may_have_moved(error: &RepoError) -> bool {
+    match error {
+        RepoError::StaleIndex | RepoError::MissingChunk(_) | RepoError::MissingBase(_) => true,
+        RepoError::Store(error) => error.kind() == StoreErrorKind::NotFound,
+        _ => false,
+    }
 }
 
 /// What brings a snapshot into a session.
@@ -205,6 +225,7 @@ fn copy_one(
     snapshot: &Snapshot,
     options: &CopyOptions,
     stats: &mut CopyStats,
+    progress: &dyn Progress,
 ) -> Result<(), CopyError> {
     let manifest = &snapshot.manifest;
     let session_options = SessionOptions {
@@ -217,8 +238,8 @@ fn copy_one(
     }
     let session = SessionWriter::open(destination, session_options).map_err(CopyError::Destination)?;
     let filled = match filler {
-        Filler::Packs(packs) => packs.fill(&session, stats).map(|()| manifest.clone()),
-        Filler::Content(resealer) => resealer.fill(&session, manifest, stats),
+        Filler::Packs(packs) => packs.fill(&session, stats, progress).map(|()| manifest.clone()),
+        Filler::Content(resealer) => resealer.fill(&session, manifest, stats, progress),
     };
     let manifest = match filled {
         Ok(manifest) => manifest,

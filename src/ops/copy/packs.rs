@@ -16,6 +16,7 @@ use crate::format::snapshot::Manifest;
 use crate::id::{FrameId, PackId};
 use crate::index::{FrameRecord, PackRecord, PackRow};
 use crate::ops::gc::live::{Homes, LivePack, Marker};
+use crate::progress::{Event, Progress};
 use crate::repo::session::SessionWriter;
 use crate::repo::whole::WholePack;
 use crate::repo::{RepoError, Repository};
@@ -24,8 +25,6 @@ use crate::store::list_with_lengths;
 
 /// A pack of which at least this part is needed is copied as it is.
 const WHOLE_DIVISOR: u64 = 2;
-/// What a snapshot needs is looked up so often, if index objects are replaced meanwhile.
-const ATTEMPTS_MAX: usize = 3;
 
 /// Brings packs into sessions.
 pub(super) struct PackCopier<'a> {
@@ -55,25 +54,27 @@ impl<'a> PackCopier<'a> {
     /// # Errors
     /// [`CopyError::Source`] with damage if it is not whole.
     pub(super) fn find(&mut self, manifest: &Manifest) -> Result<(), CopyError> {
-        for attempt in 1.. {
-            match self.needed.snapshot(manifest) {
-                Ok(()) => return Ok(()),
-                Err(error) => {
-                    // What was taken before belongs to other snapshots, and part of it to none.
-                    self.begin_anew()?;
-                    if attempt == ATTEMPTS_MAX || !is_moving(&error) {
-                        return Err(CopyError::Source(error));
-                    }
-                }
-            }
+        let found = self.needed.snapshot(manifest).map_err(CopyError::Source);
+        if found.is_err() {
+            // What was taken before belongs to other snapshots, and part of it to none.
+            self.begin_anew()?;
         }
-        Ok(())
+        found
     }
 
     /// Brings everything that was found and that the store lacks.
-    pub(super) fn fill(&mut self, session: &SessionWriter, stats: &mut CopyStats) -> Result<(), CopyError> {
-        let filled = self.fill_all(session, stats);
-        if filled.is_err() {
+    pub(super) fn fill(
+        &mut self,
+        session: &SessionWriter,
+        stats: &mut CopyStats,
+        progress: &dyn Progress,
+    ) -> Result<(), CopyError> {
+        let filled = self.fill_all(session, stats, progress);
+        if let Err(error) = &filled {
+            if let CopyError::Source(error @ RepoError::Damaged { .. }) = error {
+                let pack: Vec<PackId> = error.damaged_pack().into_iter().collect();
+                self.source.index().distrust(&pack).map_err(source_error)?;
+            }
             self.begin_anew()?;
         }
         filled
@@ -93,7 +94,12 @@ impl<'a> PackCopier<'a> {
         Ok(())
     }
 
-    fn fill_all(&mut self, session: &SessionWriter, stats: &mut CopyStats) -> Result<(), CopyError> {
+    fn fill_all(
+        &mut self,
+        session: &SessionWriter,
+        stats: &mut CopyStats,
+        progress: &dyn Progress,
+    ) -> Result<(), CopyError> {
         let index = self.source.index();
         // In the order in which they came, so that what stands on others comes behind them.
         let mut rows: Vec<PackRow> = self.needed.packs().keys().copied().collect();
@@ -119,9 +125,11 @@ impl<'a> PackCopier<'a> {
             if self.may_come_whole(session, &pack) && bytes >= pack.bytes / WHOLE_DIVISOR {
                 self.copy_whole(session, &pack)?;
                 stats.whole_packs += 1;
+                progress.event(Event::Done { files: 0, bytes: pack.bytes });
             } else {
                 stats.frames += missing.len() as u64;
                 self.copy_frames(session, missing)?;
+                progress.event(Event::Done { files: 0, bytes });
             }
         }
         Ok(())
@@ -137,14 +145,14 @@ impl<'a> PackCopier<'a> {
             && index.names(&pack.id).map_err(|error| CopyError::Destination(error.into()))?)
     }
 
-    /// Tells whether an object of this pack's name can be put: what lies there already must be what its name says, as far
-    /// as is known.
+    /// Tells whether an object of this pack's name can be put: it must be whole here, and what lies there already must be
+    /// what its name says, as far as is known.
     fn may_come_whole(&self, session: &SessionWriter, pack: &PackRecord) -> bool {
         let fits = match self.listed.get(&pack.id) {
             None => true,
             Some(bytes) => *bytes == pack.bytes && !self.destination.index().is_distrusted(&pack.id),
         };
-        fits && !session.is_leaving(&pack.id)
+        fits && !session.is_leaving(&pack.id) && !self.source.index().is_distrusted(&pack.id)
     }
 
     /// Tells whether the store has what is needed of a frame elsewhere: its chunks, and the frame as such if others stand
@@ -220,10 +228,6 @@ pub(in crate::ops) fn distrust_lost(
     })?;
     repo.index().distrust(&lost)?;
     Ok(lost)
-}
-
-fn is_moving(error: &RepoError) -> bool {
-    matches!(error, RepoError::StaleIndex | RepoError::MissingChunk(_) | RepoError::MissingBase(_))
 }
 
 fn source_error(error: crate::index::IndexError) -> CopyError {

@@ -15,6 +15,7 @@ use crate::format::snapshot::Manifest;
 use crate::format::tree::{Attributes, Entry, EntryKind, TreeBuilder, TreeRef, Value};
 use crate::id::ChunkId;
 use crate::ops::ingest::known;
+use crate::progress::{Event, Progress};
 use crate::repo::content::{ContentReader, Piece};
 use crate::repo::session::SessionWriter;
 use crate::repo::tree::TreeReader;
@@ -50,6 +51,7 @@ impl<'a> Resealer<'a> {
         session: &SessionWriter,
         manifest: &Manifest,
         stats: &mut CopyStats,
+        progress: &dyn Progress,
     ) -> Result<Manifest, CopyError> {
         let root_attributes = self.attributes(session, manifest.root_attributes.clone())?;
         let mut open = vec![self.open(None, &manifest.root)];
@@ -68,7 +70,9 @@ impl<'a> Resealer<'a> {
                     continue;
                 }
                 EntryKind::File(content) => {
+                    let bytes = content.length();
                     entry.kind = EntryKind::File(self.content(session, content, stats)?);
+                    progress.event(Event::Done { files: 1, bytes });
                 }
                 _ => {}
             }

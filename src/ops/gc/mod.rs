@@ -42,7 +42,7 @@ pub use settle::WaitedFor;
 pub const GRACE: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// A collection is begun anew so often, in all, if other collectors are faster.
 const ATTEMPTS_MAX: usize = 5;
-/// A collector that is older than this decides nothing: what it heard may be forgotten by then.
+/// A collector that is older than this decides nothing and deletes no pack: what it heard may be forgotten by then.
 const DECISION_DEADLINE: Duration = Duration::from_hours(7 * 24);
 
 /// How garbage is collected.
@@ -106,7 +106,7 @@ pub enum GcError {
         source: RepoError,
     },
     /// The collector slept for days.
-    #[error("this collection is older than seven days and decides nothing")]
+    #[error("this collection is older than seven days, and decides and deletes nothing more")]
     TooOld,
     /// No number is left for another collection.
     #[error("gc/ holds an object with the highest number that there is")]
@@ -114,6 +114,12 @@ pub enum GcError {
     /// The store or the index failed.
     #[error(transparent)]
     Repo(#[from] RepoError),
+}
+
+/// Fails if a collector has slept for so long that what it knows may be forgotten.
+fn require_young(started: Duration) -> Result<(), GcError> {
+    let is_young = boot_clock().saturating_sub(started) <= DECISION_DEADLINE;
+    if is_young { Ok(()) } else { Err(GcError::TooOld) }
 }
 
 /// Collects garbage: ends what other collectors left, then does what `plan` of a fresh look at the store says.
@@ -299,9 +305,7 @@ impl Collector<'_> {
             needed.clear();
         }
         let packs = condemned.into_iter().filter(|id| !needed.contains(id) && !gone.contains(id)).collect();
-        if boot_clock().saturating_sub(self.started) > DECISION_DEADLINE {
-            return Err(GcError::TooOld);
-        }
+        require_young(self.started)?;
         self.put(number, Stage::Final, packs, heard.dropped.into_iter().collect())?;
         Ok(())
     }
@@ -316,15 +320,19 @@ impl Collector<'_> {
 
     fn delete_packs(&mut self, decided: &Collection) -> Result<(), GcError> {
         let store = self.repo.store();
+        let started = self.started;
         let delete = |id: &PackId| {
+            // A pack may come back under its name, by a copy, once nothing under gc/ names it any more: no sooner than in
+            // thirty days, and who slept for so long must not take it for the one that was to go.
+            require_young(started)?;
             let key = ObjectKey::pack(id);
             let bytes = match store.size(&key) {
                 Ok(bytes) => bytes,
                 // Another collector was here, and has counted it.
                 Err(error) if error.kind() == StoreErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(RepoError::from(error)),
+                Err(error) => return Err(GcError::from(RepoError::from(error))),
             };
-            store.delete(&key)?;
+            store.delete(&key).map_err(RepoError::from)?;
             Ok(Some(bytes))
         };
         let packs = decided.packs.iter().map(|id| (id, 0));
@@ -332,9 +340,8 @@ impl Collector<'_> {
         parallel::in_order(store.requests_at_once(), u64::MAX, packs, delete, |deleted| {
             stats.deleted_packs += u64::from(deleted.is_some());
             stats.deleted_bytes += deleted.unwrap_or(0);
-            Ok::<_, RepoError>(())
-        })?;
-        Ok(())
+            Ok(())
+        })
     }
 
     fn end(&self, number: u32) -> Result<(), GcError> {

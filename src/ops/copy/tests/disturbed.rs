@@ -82,7 +82,7 @@ fn leave_packs(from: &Fixture, to: &Fixture, snapshots: &[Snapshot]) {
     let mut packs = PackCopier::new(&from.repo, &to.repo).unwrap();
     snapshots.iter().for_each(|snapshot| packs.find(&snapshot.manifest).unwrap());
     let session = SessionWriter::open(&to.repo, SessionOptions::new("test")).unwrap();
-    packs.fill(&session, &mut CopyStats::default()).unwrap();
+    packs.fill(&session, &mut CopyStats::default(), &Silent).unwrap();
     session.abandon().unwrap();
     assert_eq!(to.keys(Prefix::Packs).len(), from.keys(Prefix::Packs).len());
 }
@@ -127,6 +127,37 @@ fn what_is_damaged_here_is_not_copied_and_all_else_is() {
         assert_eq!(second.repo.snapshots().unwrap().len(), 2);
         judge(&second, &[(&one, &[0, 1, 2]), (&three, &[2, 3, 4, 5])]);
     }
+}
+
+/// Two hosts stored the same at once; one of their packs is damaged.
+#[test]
+fn what_lies_elsewhere_as_well_is_copied_from_there() {
+    let first = Fixture::new();
+    let other = first.on_another_host();
+    let sessions = [&first, &other].map(|host| {
+        SessionWriter::open(&host.repo, SessionOptions { threads: 1, ..SessionOptions::new("test") }).unwrap()
+    });
+    let [one, two] = sessions;
+    let one = first.commit_through(one, |maker| files(maker, 0..3));
+    let two = other.commit_through(two, |maker| files(maker, 0..3));
+    first.repo.refresh().unwrap();
+    flip(&first, &first.pack_of(ChunkKind::Data, &noise(0, 40_000)[..5000]));
+    let second = first.second_store();
+    let stats = copy_all(&first, &second);
+    assert_eq!((stats.copied.len(), stats.damaged.len()), (2, 0), "{stats:?}");
+    judge(&second, &[(&one, &[0, 1, 2]), (&two, &[0, 1, 2])]);
+}
+
+#[test]
+fn what_is_whole_of_a_damaged_pack_is_copied() {
+    let first = Fixture::new();
+    let all = commit(&first, 0..10);
+    let whole = commit(&first, [0, 9]);
+    flip(&first, &first.pack_of(ChunkKind::Data, &noise(0, 40_000)[..5000]));
+    let second = first.second_store();
+    let stats = copy_all(&first, &second);
+    assert_eq!(stats.damaged.iter().map(|(manifest, _)| manifest.id).collect::<Vec<_>>(), [all.manifest.id]);
+    judge(&second, &[(&whole, &[0, 9])]);
 }
 
 #[test]
@@ -190,6 +221,28 @@ fn an_object_in_the_place_of_a_pack_is_not_taken_for_it() {
     assert_eq!((stats.copied.len(), stats.whole_packs), (1, 0));
     let copy = copy_of(&second, &one);
     assert_eq!(read(&second.repo, &copy.manifest, "file-1"), noise(1, 40_000));
+}
+
+/// A collector writes anew what is left of a pack, between the look for it and its copy.
+#[test]
+fn what_moves_while_it_is_copied_is_found() {
+    let first = Fixture::new();
+    let large = commit(&first, 0..20);
+    let small = commit(&first, [3, 17]);
+    forget(&first, large.manifest.id);
+    let second = first.second_store();
+    let collector = first.on_another_host();
+    let mut collected = false;
+    first.store.script(move |call| {
+        if call.operation == Operation::Get && call.object.starts_with("packs/") && !collected {
+            collected = true;
+            assert!(super::collect(&collector).rewritten_packs > 0);
+        }
+        None
+    });
+    let stats = copy_all(&first, &second);
+    assert_eq!((stats.copied.len(), stats.damaged.len()), (1, 0), "{stats:?}");
+    judge(&second, &[(&small, &[3, 17])]);
 }
 
 #[test]
