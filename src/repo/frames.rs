@@ -1,12 +1,14 @@
 //! Reading frames: from the store or from what was decoded lately, verified, each delta with its base.
 
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::RepoError;
 use super::base_cache::BaseCache;
 use super::buffers::Buffers;
 use super::cache::DecodedCache;
+use super::whole;
 use crate::crypto::hash::IdKeys;
 use crate::crypto::secrets::WriterClass;
 use crate::format::FormatError;
@@ -66,6 +68,8 @@ pub struct FrameReader {
     pub(super) buffers: Arc<Buffers>,
     /// Copies of packs that this host wrote lately, where the store is far away.
     pub(super) bases: Option<BaseCache>,
+    /// Packs that were looked at since a frame of them could not be read.
+    pub(super) suspects: Mutex<HashSet<PackId>>,
 }
 
 impl FrameReader {
@@ -87,6 +91,20 @@ impl FrameReader {
             }
             Ok(decoded)
         })
+    }
+
+    /// Distrusts a pack of which a frame could not be read, once its bytes turn out not to have its hash: a damaged index, or
+    /// a bit that was flipped on the way here, must not have whole packs stored anew.
+    pub(super) fn suspect(&self, pack: Option<PackId>) {
+        let Some(pack) = pack.filter(|pack| !self.index.is_distrusted(pack)) else { return };
+        if !self.suspects.lock().unwrap_or_else(PoisonError::into_inner).insert(pack) {
+            return;
+        }
+        match whole::is_whole(self.store.as_ref(), &pack) {
+            Ok(true) => tracing::debug!("pack {pack} is whole, though a frame of it could not be read"),
+            Ok(false) => self.distrust(Some(pack)),
+            Err(error) => tracing::debug!("whether pack {pack} is whole is not known: {error}"),
+        }
     }
 
     /// Takes note that a pack is damaged or missing, so that sessions of this host store anew what it holds.

@@ -1,7 +1,7 @@
 //! Creating and opening a store: its config, its pin, and the local folders.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 
@@ -179,6 +179,7 @@ impl Repository {
             buffers: Arc::default(),
             decoded: DecodedCache::new(options.cache_bytes),
             bases,
+            suspects: Mutex::default(),
         });
         let readers = Readers::new(options.folders.state.join("readers").join(config.store.to_string()));
         let chunker = Arc::new(chunker);

@@ -109,7 +109,7 @@ impl Repository {
         let frame = self.frames.cached_frame(home.frame).inspect_err(|error| {
             // A pack that is gone may have moved, and nobody distrusts it for that.
             if let RepoError::Damaged { .. } = error {
-                self.frames.distrust(error.damaged_pack().or_else(|| self.pack_of(home)));
+                self.frames.suspect(error.damaged_pack().or_else(|| self.pack_of(home)));
             }
         })?;
         let start = home.offset as usize;

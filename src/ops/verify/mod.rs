@@ -208,7 +208,11 @@ pub fn verify(
             damaged.retain(|damage| first.iter().any(|other| other.object == damage.object));
         }
     }
-    distrust_what_others_cannot_find(repo, &damaged)?;
+    if damaged.iter().any(|damage| damage.object.starts_with(Prefix::Index.as_str()))
+        && let Err(error) = distrust_what_others_cannot_find(repo, &damaged)
+    {
+        tracing::debug!("it is not remembered which packs other hosts cannot find: {error}");
+    }
     Ok(VerifyStats {
         objects: counts.objects.into_inner(),
         packs: counts.packs.into_inner(),

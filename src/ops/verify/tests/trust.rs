@@ -99,6 +99,25 @@ fn a_store_that_does_not_answer_is_no_reason_for_distrust() {
 }
 
 #[test]
+fn a_bit_that_was_flipped_on_its_way_is_no_reason_for_distrust() {
+    let mut fixture = Fixture::new();
+    fixture.commit(files);
+    let bytes = noise(0, 30_000);
+    let chunk = fixture.repo.keys().ids().chunk_id(ChunkKind::Data, &bytes[..5000]);
+    fixture.reopen();
+    fixture.repo.refresh().unwrap();
+    let mut flipped = false;
+    fixture.store.script(move |call| {
+        let flips = !flipped && call.operation == Operation::Get && call.object.starts_with("packs/");
+        flipped |= flips;
+        flips.then_some(Fault::FlipBit(77))
+    });
+    assert!(fixture.repo.chunk(ChunkKind::Data, &chunk).err().unwrap().is_damage());
+    assert!(fixture.repo.index().distrusted().is_empty());
+    assert_eq!(*fixture.repo.chunk(ChunkKind::Data, &chunk).unwrap(), bytes[..5000]);
+}
+
+#[test]
 fn what_is_whole_again_is_trusted_again() {
     let fixture = Fixture::new();
     fixture.commit(files);
