@@ -262,15 +262,19 @@ fn copy_one(
         stats.overtaken += 1;
         return Ok(());
     }
+    let said =
+        [(snapshot.marks.protected, MarkState::Protected), (snapshot.marks.accepted, MarkState::Accepted)];
+    let say = |id| {
+        let mut said = said.into_iter().filter(|(is_said, _)| *is_said);
+        said.try_for_each(|(_, state)| destination.mark(id, state).map(drop))
+    };
+    // Before the commit, so that no death in between leaves a copy that is not protected; and after it, since a collector
+    // deletes marks that belong to no snapshot.
+    say(settled.id()).map_err(CopyError::Destination)?;
     let (copy, _) = settled.commit_copy(manifest).map_err(CopyError::Destination)?;
     let id = copy.id;
     stats.copied.push((snapshot.manifest.id, copy));
-    let said =
-        [(snapshot.marks.protected, MarkState::Protected), (snapshot.marks.accepted, MarkState::Accepted)];
-    for (_, state) in said.into_iter().filter(|(is_said, _)| *is_said) {
-        destination.mark(id, state).map_err(|error| CopyError::NotMarked(id.short(), error))?;
-    }
-    Ok(())
+    say(id).map_err(|error| CopyError::NotMarked(id.short(), error))
 }
 
 /// Asks the store for a pack that was just written: nothing is committed on the word of a request alone.

@@ -11,7 +11,7 @@ use crate::crypto::secrets::WriterClass;
 use crate::format::frame::{DELTA_CHAIN_MAX, FrameChunk, FrameEntry};
 use crate::format::index_object::IndexedPack;
 use crate::format::snapshot::Manifest;
-use crate::id::{FrameId, PackId};
+use crate::id::{FrameId, PackId, SessionId};
 
 impl SessionWriter {
     /// Tells whether a collection may delete a pack, as far as it was known when the session began. Such a pack must not
@@ -77,6 +77,12 @@ impl SessionWriter {
 }
 
 impl SettledSession {
+    /// Returns the id of the session and of its snapshot.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.shared.id
+    }
+
     /// Returns the packs that were written, with their lengths.
     #[must_use]
     pub fn packs(&self) -> &[(PackId, u64)] {

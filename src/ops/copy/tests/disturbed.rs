@@ -16,6 +16,7 @@ fn flip(store: &Fixture, key: &ObjectKey) {
 fn a_copy_may_die_at_any_step_and_is_taken_up() {
     let first = Fixture::new();
     let snapshots = [commit(&first, 0..3), commit(&first, 2..5), commit(&first, [7])];
+    first.repo.mark(snapshots[1].manifest.id, MarkState::Protected).unwrap();
     let expected: [(&Snapshot, &[u64]); 3] =
         [(&snapshots[0], &[0, 1, 2]), (&snapshots[1], &[2, 3, 4]), (&snapshots[2], &[7])];
     let steps = {
@@ -35,6 +36,7 @@ fn a_copy_may_die_at_any_step_and_is_taken_up() {
         let committed = second.on_another_host().repo.snapshots().unwrap().len();
         let stats = copy_all(&first, &second);
         assert_eq!(committed + stats.copied.len(), 3, "{mutations}");
+        assert!(copy_of(&second, &snapshots[1]).marks.protected, "{mutations}");
         judge(&second, &expected);
         // What no index object named yet was sent again under the same names.
         let all = second.keys(Prefix::Packs).len();
