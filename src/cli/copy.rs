@@ -236,7 +236,7 @@ struct Report<'a> {
 impl Report<'_> {
     fn show(&self, context: &Context, elapsed: Duration) -> Result<(), CommandError> {
         if context.json() {
-            return output::print_json(&self.document(elapsed));
+            return output::print_json(&self.document(context, elapsed));
         }
         let Self { stats, plan, location, .. } = self;
         if !stats.copied.is_empty() {
@@ -262,10 +262,11 @@ impl Report<'_> {
             .map(|bytes| format!(", peak memory {}", human::bytes(bytes)))
             .unwrap_or_default();
         context.tell(&format!("  {}{peak}", human::duration(elapsed)));
+        context.tell_requests();
         Ok(())
     }
 
-    fn document(&self, elapsed: Duration) -> Value {
+    fn document(&self, context: &Context, elapsed: Duration) -> Value {
         let stats = self.stats;
         let copied = stats.copied.iter().map(|(from, copy)| {
             let mut document = snapshots::document(copy);
@@ -290,6 +291,7 @@ impl Report<'_> {
             "read_back_packs": stats.read_back,
             "elapsed_seconds": elapsed.as_secs_f64(),
             "peak_memory_bytes": peak_memory_bytes(),
+            "requests": context.requests(),
         })
     }
 }

@@ -101,7 +101,7 @@ pub(super) fn run(context: &Context, args: &RepairArgs) -> Result<(), CommandErr
     record.finish(&run_end(&repaired));
     let (stats, plan) = repaired?;
     if context.json() {
-        output::print_json(&document(&plan, &stats, started.elapsed()))?;
+        output::print_json(&document(context, &plan, &stats, started.elapsed()))?;
     } else {
         summarise(context, &plan, &stats, started.elapsed());
     }
@@ -199,6 +199,7 @@ fn summarise(context: &Context, plan: &RepairPlan, stats: &RepairStats, elapsed:
         output::tell(&format!("  {} stays, and cannot be read", object.key));
     }
     context.tell(&format!("  {}", human::duration(elapsed)));
+    context.tell_requests();
 }
 
 fn objects(objects: &[BadObject]) -> Vec<Value> {
@@ -219,7 +220,7 @@ fn plan_document(plan: &RepairPlan, dry_run: bool) -> Value {
     })
 }
 
-fn document(plan: &RepairPlan, stats: &RepairStats, elapsed: Duration) -> Value {
+fn document(context: &Context, plan: &RepairPlan, stats: &RepairStats, elapsed: Duration) -> Value {
     let texts = |texts: &mut dyn Iterator<Item = String>| texts.collect::<Vec<_>>();
     let mut document = plan_document(plan, false);
     let done = json!({
@@ -237,6 +238,7 @@ fn document(plan: &RepairPlan, stats: &RepairStats, elapsed: Duration) -> Value 
         "left": objects(&stats.left),
         "snapshots_that_lost_something": texts(&mut stats.damaged_snapshots.iter().map(id_of)),
         "elapsed_seconds": elapsed.as_secs_f64(),
+        "requests": context.requests(),
     });
     if let (Value::Object(all), Value::Object(done)) = (&mut document, done) {
         all.extend(done);

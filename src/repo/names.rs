@@ -22,7 +22,9 @@ impl Repository {
         let snapshots = self.list_or_mend(Which::Kept, &|id| may_mean(name, id))?;
         let found = match self.find_among(snapshots, name) {
             // Only the manifests of copies say what their origins are called.
-            Err(RepoError::NoSnapshot(_)) => self.find_among(self.snapshots()?, name)?,
+            Err(RepoError::NoSnapshot(_) | RepoError::ForgottenSnapshot { .. }) => {
+                self.find_among(self.snapshots()?, name)?
+            }
             found => found?,
         };
         // Whoever looks for one is about to read it.

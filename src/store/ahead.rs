@@ -378,7 +378,8 @@ mod tests {
             let (start, end) = (*start, *start + frame);
             assert!(ahead.get(&pack(), Some(start as u64..end as u64)).unwrap() == content[start..end]);
         }
-        assert!(inner.count(Operation::Get) <= 10, "{}", inner.count(Operation::Get));
+        // Before the first four nothing is known of a reader.
+        assert!(inner.count(Operation::Get) <= 12, "{}", inner.count(Operation::Get));
         let read: u64 = inner
             .calls()
             .into_iter()

@@ -71,6 +71,7 @@ fn a_frame_that_was_damaged_on_its_way_is_read_once_more() {
             (call.operation == Operation::Get && call.earlier < most).then_some(Fault::FlipBit(999))
         });
     };
+    repo.refresh().unwrap();
     let record = repo.index().frame(repo.index().homes(&chunk.id).unwrap()[0].frame).unwrap().unwrap();
     flips(1);
     assert_eq!(repo.frames().read_frame(&record, FrameCheck::Seal).unwrap().plain(), base);
