@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -99,7 +100,7 @@ fn whoever_interrupts_a_slow_upload_loses_nothing() {
     let site = Site::new();
     site.ingest(1);
     // As patient as by default.
-    let upload = |more: &[&str]| Process::start(site.ingest_command(7, "2m").args(more));
+    let upload = |more: &[&str]| interruptible(site.ingest_command(7, "2m").args(more));
     // At most 50 kB a second: it would take a quarter of a minute.
     let slow = upload(&["--limit-upload", "50k"]);
     let puts = || site.server.counts().now().received_bytes;
@@ -122,12 +123,26 @@ fn whoever_interrupts_a_stuck_read_waits_no_longer() {
     site.ingest(1);
     for arguments in [&["verify"][..], &["snapshots"], &["gc"]] {
         let rule = site.server.faults().add(When::always().after(2), Fault::Hang);
-        let stuck = Process::start(site.lab.command(arguments).env("COLUMNS", "80"));
+        let stuck = interruptible(site.lab.command(arguments).env("COLUMNS", "80"));
         eventually("it is stuck", || rule.hits() > 0);
         ends_soon(stuck, Signal::INT);
         site.server.faults().clear();
     }
     site.is_whole();
+}
+
+/// Starts a process that an interrupt ends, though whoever runs the tests may have it ignored, as a shell does in the
+/// background.
+fn interruptible(command: &Command) -> Process {
+    let mut unchanged = Command::new("env");
+    unchanged.arg("--default-signal=INT").arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => unchanged.env(name, value),
+            None => unchanged.env_remove(name),
+        };
+    }
+    Process::start(&mut unchanged)
 }
 
 /// Expects that a process ends because of a signal, and not long after it.
