@@ -14,7 +14,7 @@ from needs import REPOSITORY
 from targets import ALONE, TARGETS
 
 DOCUMENT = REPOSITORY / "docs/benchmarks.md"
-SLOT = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+SLOT = re.compile(r"(<!-- table: ([a-z0-9-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 # With what the figures of this program are compared, where it is not restic.
 RATIOS = {"tree": ["restic", "native"], "large": ["restic", "native"], "directory": ["restic", "native"],
           "sparse": ["native"], "restore": ["local file"], "reads": ["restic", "native"],

@@ -56,7 +56,7 @@ class Server:
     def requests(self):
         """Returns how many requests there were since the counts were reset."""
         with urllib.request.urlopen(f"{self.url}/_counts") as reply:
-            return sum(json.load(reply)["requests"].values())
+            return json.load(reply)["requests"]
 
 
 def at(server, tool):
