@@ -28,12 +28,17 @@ pub(crate) fn run(seed: u64, kills: u64) {
         calls.iter().flat_map(|(case, calls)| (1..=*calls).map(|call| (*case, call))).collect();
     let all = points.len();
     shuffle(&mut points, &mut Chooser::new(seed, &[0]));
-    points.truncate(usize::try_from(kills).unwrap());
+    // A run may have fewer calls than the one that was counted, above all where threads wait for each other: who does not
+    // come to the call at which it is to die makes room for another one.
+    points.truncate(usize::try_from(kills + kills / 2).unwrap());
+    let enough = kills.min(u64::try_from(points.len()).unwrap() * 9 / 10);
     let (next, killed) = (AtomicUsize::new(0), Mutex::new(BTreeMap::<Case, u64>::new()));
     std::thread::scope(|scope| {
         for scenario in &scenarios {
             scope.spawn(|| {
-                while let Some((case, call)) = points.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while killed.lock().unwrap().values().sum::<u64>() < enough
+                    && let Some((case, call)) = points.get(next.fetch_add(1, Ordering::Relaxed))
+                {
                     let _again = Again { seed, kills, case: *case, call: *call };
                     if kill(scenario, *case, *call, seed) {
                         *killed.lock().unwrap().entry(*case).or_default() += 1;
@@ -48,8 +53,7 @@ pub(crate) fn run(seed: u64, kills: u64) {
     });
     let killed = killed.into_inner().unwrap();
     let (sum, seconds) = (killed.values().sum::<u64>(), started.elapsed().as_secs_f64());
-    // A run may have fewer calls than the one that was counted, above all where threads wait for each other.
-    assert!(sum * 4 >= u64::try_from(points.len()).unwrap() * 3, "too few died: {killed:?}");
+    assert!(sum >= enough, "too few died: {killed:?}");
     let line = format!(
         "kills: seed {seed}: {sum} kills at as many of {all} calls in {seconds:.0} s, nothing lost: {killed:?}\n"
     );
