@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layer of every module. A module may use those of lower layers.
-const LAYERS: [(&str, u8); 20] = [
+const LAYERS: [(&str, u8); 21] = [
     ("crypto", 0),
+    ("human", 0),
     ("id", 0),
     ("path", 0),
     ("process", 0),
@@ -29,7 +30,8 @@ const LAYERS: [(&str, u8); 20] = [
 ];
 
 /// Modules that may use one of their own layer.
-const SIBLINGS: [(&str, &str); 3] = [("crypto", "id"), ("format", "chunker"), ("store", "format")];
+const SIBLINGS: [(&str, &str); 4] =
+    [("crypto", "id"), ("format", "chunker"), ("human", "path"), ("store", "format")];
 
 /// Where a library may be used, as beginnings of paths below `src`; elsewhere it may not.
 const CONFINED: [(&str, &[&str]); 7] = [

@@ -9,6 +9,7 @@
 
 // Layer 0: value types, keys, processes, and how the library reports.
 pub mod crypto;
+pub mod human;
 pub mod id;
 pub mod path;
 pub mod process;

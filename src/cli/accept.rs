@@ -5,8 +5,9 @@ use serde_json::{Map, Value};
 
 use super::context::Context;
 use super::exit::CommandError;
+use super::output;
 use super::snapshots::{full_document, state};
-use super::{human, output};
+use crate::human;
 use crate::ops::accept::{Acceptance, accept};
 use crate::repo::snapshots::Snapshot;
 

@@ -9,16 +9,17 @@ use clap::{Args, ValueEnum, ValueHint};
 use super::credentials::{self, KeySource};
 use super::exit::{CommandError, ErrorKind};
 use super::folders::local_folders;
-use super::location::Location;
 use super::network::NetworkArgs;
+use super::output;
 use super::progress::{Reporter, Show};
-use super::{human, output};
 use crate::crypto::slot::Credential;
 use crate::format::config::Encryption;
+use crate::human;
 use crate::path::Name;
 use crate::repo::open::{LocalFolders, OpenOptions};
 use crate::repo::{RepoError, Repository};
 use crate::store::ObjectStore;
+use crate::store::location::Location;
 use crate::store::traffic::Traffic;
 
 /// The variables that stand for the two options that every run needs.
@@ -155,7 +156,7 @@ impl Context {
         let text = self.global.store.as_deref().ok_or_else(|| {
             CommandError::usage("no store was given").hint(format!("give --store STORE or set {STORE}"))
         })?;
-        Location::parse(text)
+        Ok(Location::parse(text)?)
     }
 
     /// Starts to show the progress of an operation.

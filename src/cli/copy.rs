@@ -13,20 +13,21 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::exit::{CommandError, ErrorKind};
 use super::forget::parse_span;
-use super::location::Location;
 use super::output::{Align, Table};
 use super::process::peak_memory_bytes;
 use super::record::Record;
 use super::second::{self, SecondKey};
 use super::select::SnapshotFilter;
-use super::{human, output, snapshots};
+use super::{output, snapshots};
 use crate::format::snapshot::Manifest;
+use crate::human;
 use crate::journal::{RunEnd, RunOutcome};
 use crate::ops::copy::{CopyError, CopyOptions, CopyPlan, CopyStats, ReadBack, check, copy};
 use crate::path::escape;
 use crate::progress::error_chain;
 use crate::repo::Repository;
 use crate::repo::snapshots::Snapshot;
+use crate::store::location::Location;
 
 /// Copy snapshots to a second store
 #[derive(Debug, Args)]

@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::exit::{CommandError, ErrorKind};
+use super::output;
 use super::output::json_bytes;
-use super::{human, output};
 use crate::format::tree::{Attributes, Device, Entry, EntryKind, Time};
+use crate::human;
 use crate::ops::versions::VersionsError;
 use crate::path::{TreePath, escape};
 

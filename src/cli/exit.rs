@@ -9,6 +9,7 @@ use crate::ops::ingest::IngestError;
 use crate::path::PathError;
 use crate::repo::RepoError;
 use crate::repo::keys::KeyError;
+use crate::store::location::LocationError;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// The exit codes, as the help text shows them.
@@ -363,6 +364,20 @@ impl From<IngestError> for CommandError {
                 Some("each level of a deep tree takes one: allow more with `ulimit -n`".to_owned()),
             ),
             _ => (ErrorKind::Failed, None),
+        };
+        Self::new(kind, error).hints(hint)
+    }
+}
+
+impl From<LocationError> for CommandError {
+    fn from(error: LocationError) -> Self {
+        let (kind, hint) = match &error {
+            LocationError::Sftp => (
+                ErrorKind::Usage,
+                Some("a store can be any directory, for instance one that is mounted from elsewhere"),
+            ),
+            LocationError::WorkingDirectory(..) => (ErrorKind::Failed, None),
+            _ => (ErrorKind::Usage, None),
         };
         Self::new(kind, error).hints(hint)
     }

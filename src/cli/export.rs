@@ -10,8 +10,9 @@ use clap::Args;
 
 use super::context::Context;
 use super::exit::{CommandError, ErrorKind};
+use super::output;
 use super::patterns::exclude_patterns;
-use super::{human, output};
+use crate::human;
 use crate::ops::export::{ExportError, ExportOptions, ExportStats, export};
 use crate::path::TreePath;
 use crate::repo::readers::Hold;

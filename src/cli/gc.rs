@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::exit::{CommandError, ErrorKind};
+use super::output;
 use super::process::peak_memory_bytes;
 use super::record::Record;
-use super::{human, output};
+use crate::human;
 use crate::journal::{RunEnd, RunOutcome};
 use crate::ops::gc::plan::{GcPlan, PlannedPack};
 use crate::ops::gc::{self, GcError, GcOptions, GcStats, OtherWriters, WaitedFor};

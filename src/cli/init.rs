@@ -10,13 +10,14 @@ use serde_json::json;
 use super::context::Context;
 use super::credentials::{self, KeySource};
 use super::exit::{CommandError, ErrorKind};
-use super::location::Location;
-use super::{human, output, second};
+use super::{output, second};
 use crate::chunker::ChunkerParams;
 use crate::crypto::slot::{Credential, FileKey};
+use crate::human;
 use crate::repo::open::{CreateOptions, absent};
 use crate::repo::{RepoError, Repository};
 use crate::store::local::LocalStore;
+use crate::store::location::Location;
 use crate::store::{ObjectStore, StoreErrorKind};
 
 /// Create a store

@@ -11,7 +11,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::context::{GlobalArgs, LogFormat};
-use super::human;
+use crate::human;
 
 /// Starts the log of this process. `YESTER_LOG` takes a filter of its own, such as `yester::repo=debug`.
 pub(super) fn start(global: &GlobalArgs) {

@@ -11,11 +11,11 @@ use super::background::{self, KeyPath, Parent};
 use super::context::Context;
 use super::credentials::KeySource;
 use super::exit::{CommandError, ErrorKind};
-use super::location::Location;
 use super::systemd::{self, State};
 use super::{mount_helper, process};
 use crate::fuse::{self, Audience, Execution, MountError, MountOptions, Permissions};
 use crate::repo::Repository;
+use crate::store::location::Location;
 use crate::vfs::{Ownership, RootView, Vfs, VfsOptions};
 
 /// Show the snapshots as a read-only file system

@@ -9,11 +9,11 @@ use clap::Args;
 use jiff::SignedDuration;
 
 use super::exit::CommandError;
-use super::human;
-use super::location::Location;
+use crate::human;
 use crate::repo::open::absent;
 use crate::store::ahead::ReadAhead;
 use crate::store::local::LocalStore;
+use crate::store::location::Location;
 use crate::store::retry::Patience;
 use crate::store::s3::{S3Options, S3Store, ServerSideEncryption};
 use crate::store::{ObjectStore, StoreErrorKind};

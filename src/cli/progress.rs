@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::human;
+use crate::human;
 use crate::path::escape;
 use crate::progress::{Event, Progress};
 

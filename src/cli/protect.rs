@@ -5,8 +5,9 @@ use serde_json::{Map, Value};
 
 use super::context::Context;
 use super::exit::{CommandError, ErrorKind};
+use super::output;
 use super::snapshots::full_document;
-use super::{human, output};
+use crate::human;
 use crate::ops::protect::{self, ProtectError};
 use crate::repo::marks::Marking;
 use crate::repo::snapshots::Snapshot;

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::exit::{CommandError, ErrorKind};
-use super::location::Location;
+use super::output;
 use super::record::Record;
 use super::second::{self, SecondKey};
-use super::{human, output};
+use crate::human;
 use crate::journal::{RunEnd, RunOutcome};
 use crate::ops::repair::{
     BadObject, ReadPacks, RepairError, RepairOptions, RepairPlan, RepairStats, Unreadable,
@@ -20,6 +20,7 @@ use crate::ops::repair::{
 };
 use crate::progress::error_chain;
 use crate::repo::snapshots::Snapshot;
+use crate::store::location::Location;
 
 /// Bring back what is damaged or missing
 #[derive(Debug, Args)]

@@ -6,11 +6,11 @@ use super::context::Context;
 use super::credentials::{self, KeySource};
 use super::exit::{CommandError, ErrorKind};
 use super::init;
-use super::location::Location;
 use super::output;
 use crate::crypto::slot::Credential;
 use crate::repo::open::absent;
 use crate::repo::{RepoError, Repository};
+use crate::store::location::Location;
 
 /// How often a person may mistype the passphrase.
 const PROMPT_ATTEMPTS: usize = 3;

@@ -5,10 +5,10 @@ use serde_json::{Map, Value, json};
 
 use super::context::Context;
 use super::exit::CommandError;
-use super::human;
 use super::output::{self, Align, Table, json_bytes};
 use super::select::SnapshotFilter;
 use crate::format::snapshot::{Completeness, Dump, DumpCheck, Manifest, Marks};
+use crate::human;
 use crate::path::escape;
 use crate::repo::Repository;
 use crate::repo::snapshots::Snapshot;

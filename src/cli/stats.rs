@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::exit::CommandError;
-use super::human;
 use super::output::{self, Align, Table};
 use super::select::SeriesFilter;
+use crate::human;
 use crate::index::{FrameSums, IndexTotals, Sum};
 use crate::ops::stats::{SeriesStats, StoreStats, stats};
 use crate::path::escape;

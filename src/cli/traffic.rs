@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::context::Context;
-use super::human;
+use crate::human;
 use crate::store::traffic::Traffic;
 
 /// AWS's list prices of S3 Standard in us-east-1, in millionths of a dollar.

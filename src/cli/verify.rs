@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::exit::{CommandError, ErrorKind};
+use super::output;
 use super::output::json_bytes;
 use super::record::Record;
-use super::{human, output};
+use crate::human;
 use crate::journal::{RunEnd, RunOutcome};
 use crate::ops::verify::{
     DAMAGE_MAX, Damage, PackCoverage, Scope, Share, VerifyError, VerifyOptions, VerifyStats, verify,

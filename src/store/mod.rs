@@ -1,7 +1,7 @@
 //! Where objects lie: the contract of a store, and its implementations.
 //!
 //! This file owns the contract, [`key`] the names of objects, [`local`], [`s3`] and [`memory`] the places that hold
-//! them, [`probe`] the question whether a place keeps the part of the contract that collecting garbage rests on,
+//! them, [`location`] how people write where one is, [`probe`] the question whether a place keeps the part of the contract that collecting garbage rests on,
 //! [`ahead`] fewer and larger requests to a distant place, and [`fault`] a wrapper for tests that fails as places fail.
 //! What the bytes of an object mean is left to `format`, and when an object is created or deleted to `repo` and `ops`.
 
@@ -11,6 +11,7 @@ mod conformance;
 pub mod fault;
 pub mod key;
 pub mod local;
+pub mod location;
 pub mod memory;
 pub mod probe;
 pub mod retry;

@@ -2,7 +2,7 @@
 
 use super::report::series_name;
 use crate::cli::exit::{CommandError, ErrorKind};
-use crate::cli::human;
+use crate::human;
 use crate::ops::forget::burst::Burst;
 use crate::ops::forget::{Decision, ForgetPlan, SeriesPlan};
 

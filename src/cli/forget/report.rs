@@ -4,9 +4,9 @@ use jiff::Zoned;
 use serde_json::{Map, Value, json};
 
 use super::refusal::Refusal;
-use crate::cli::human;
 use crate::cli::output::{Align, Table};
 use crate::cli::snapshots::{full_document, state_words};
+use crate::human;
 use crate::ops::forget::policy::Reason;
 use crate::ops::forget::{Decision, ForgetPlan, SeriesPlan};
 use crate::path::escape;

@@ -4,8 +4,9 @@ use serde_json::{Map, Value};
 
 use crate::cli::context::Context;
 use crate::cli::exit::{CommandError, ErrorKind};
+use crate::cli::output;
 use crate::cli::snapshots::full_document;
-use crate::cli::{human, output};
+use crate::human;
 use crate::ops::forget::{UndoError, Undone, undo};
 use crate::repo::snapshots::Snapshot;
 use crate::repo::{RepoError, Repository};

@@ -14,7 +14,8 @@ use clap_complete::{Shell, generate};
 
 use super::context::Context;
 use super::exit::CommandError;
-use super::{human, output};
+use super::output;
+use crate::human;
 
 /// Write man pages or shell completions
 #[derive(Debug, Args)]

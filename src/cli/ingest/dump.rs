@@ -1,8 +1,8 @@
 //! What `yester ingest` says of a dump: what it is, whether it is whole, and what would make the next one cheaper.
 
 use crate::cli::exit::{CommandError, ErrorKind};
-use crate::cli::human;
 use crate::dump::{DumpFormat, DumpReport, Verdict};
+use crate::human;
 use crate::ops::ingest::IngestStats;
 use crate::path::escape;
 

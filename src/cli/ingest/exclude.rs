@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, ValueHint, value_parser};
 
 use crate::cli::exit::CommandError;
-use crate::cli::human;
+use crate::human;
 use crate::ops::ingest::exclude::{ExcludeOptions, Marker, OtherFileSystems};
 use crate::ops::patterns::{ExcludePatterns, ExcludePatternsBuilder};
 use crate::path::Name;

@@ -13,11 +13,12 @@ use jiff::Timestamp;
 
 use super::context::{Context, host_name, validate_label};
 use super::exit::CommandError;
+use super::process;
 use super::record::Record;
-use super::{human, process};
 use crate::dump::Treatment;
 use crate::format::snapshot::Completeness;
 use crate::fuse::list_mounts;
+use crate::human;
 use crate::journal::{RunEnd, RunOutcome};
 use crate::ops::ingest::plan::plan;
 use crate::ops::ingest::{IngestError, IngestOptions, IngestStats, Input, Protection, ingest};

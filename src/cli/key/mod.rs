@@ -10,10 +10,11 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::context::{Context, validate_label};
+use super::credentials;
 use super::exit::{CommandError, ErrorKind};
 use super::output::{self, Align, Table};
-use super::{credentials, human};
 use crate::crypto::slot::Credential;
+use crate::human;
 use crate::id::SlotId;
 use crate::repo::Repository;
 use crate::repo::keys::{InUse, SlotSummary};

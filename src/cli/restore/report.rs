@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::super::context::Context;
 use super::super::exit::{CommandError, ErrorKind};
-use super::super::human;
 use super::super::output::{self, json_bytes};
 use super::super::process::peak_memory_bytes;
+use crate::human;
 use crate::ops::restore::{
     Gap, OwnerChange, OwnerKind, PartialFile, PlannedAction, RestoreFailure, RestoreOptions, RestoreStats,
     Verification,

@@ -8,17 +8,20 @@ use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 use crate::path::escape;
 
 /// Returns a time in UTC, ending in `Z`, to the second.
-pub(super) fn time(time: Timestamp) -> String {
+#[must_use]
+pub fn time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Returns a time as the clocks of a zone show it, with how far they are from UTC, to the second.
-pub(super) fn local_time(time: Timestamp, zone: &TimeZone) -> String {
+#[must_use]
+pub fn local_time(time: Timestamp, zone: &TimeZone) -> String {
     time.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
 }
 
 /// Returns a long time in its largest unit of which there are two at least: `25 days`, `36 hours`.
-pub(super) fn rough(duration: SignedDuration) -> String {
+#[must_use]
+pub fn rough(duration: SignedDuration) -> String {
     let seconds = duration.as_secs().unsigned_abs();
     let units = [(86_400, "day"), (3600, "hour"), (60, "minute")];
     let (unit, noun) = units.into_iter().find(|(unit, _)| seconds >= 2 * unit).unwrap_or((1, "second"));
@@ -26,23 +29,27 @@ pub(super) fn rough(duration: SignedDuration) -> String {
 }
 
 /// Returns a number of bytes in decimal units, such as `1.09 GB`.
-pub(super) fn bytes(bytes: u64) -> String {
+#[must_use]
+pub fn bytes(bytes: u64) -> String {
     indicatif::DecimalBytes(bytes).to_string()
 }
 
 /// Returns a number with thousands separators.
-pub(super) fn count(number: u64) -> String {
+#[must_use]
+pub fn count(number: u64) -> String {
     indicatif::HumanCount(number).to_string()
 }
 
 /// Returns a number and its noun, in the plural unless there is one.
-pub(super) fn counted(number: u64, noun: &str) -> String {
+#[must_use]
+pub fn counted(number: u64, noun: &str) -> String {
     let ending = if number == 1 { "" } else { "s" };
     format!("{} {noun}{ending}", count(number))
 }
 
 /// Returns a duration: `0.42 s`, `12.3 s`, `3 m 20 s`.
-pub(super) fn duration(duration: Duration) -> String {
+#[must_use]
+pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     if seconds < 10.0 {
         format!("{seconds:.2} s")
@@ -54,14 +61,18 @@ pub(super) fn duration(duration: Duration) -> String {
 }
 
 /// Returns how many bytes a second `bytes` in `duration` are, such as `88.1 MB/s`.
-pub(super) fn rate(bytes: u64, duration: Duration) -> String {
+#[must_use]
+pub fn rate(bytes: u64, duration: Duration) -> String {
     let milliseconds = duration.as_millis().max(1);
     let rate = u128::from(bytes).saturating_mul(1000) / milliseconds;
     format!("{}/s", self::bytes(u64::try_from(rate).unwrap_or(u64::MAX)))
 }
 
 /// Parses a size as people write it: `4096`, `64K`, `1.5GiB`; units are powers of 1,024.
-pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
+///
+/// # Errors
+/// Refuses what is no size.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let refuse = || format!("{text:?} is not a size such as 4096, 64K or 1G");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let (_, unit) = text.split_at(digits.len());
@@ -91,7 +102,10 @@ pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
 }
 
 /// Parses a time that is over, with its distance from UTC, as RFC 3339 has it. Those before 1970 cannot be stored.
-pub(super) fn parse_past_time(text: &str) -> Result<Timestamp, String> {
+///
+/// # Errors
+/// Refuses what is no time, or one to come.
+pub fn parse_past_time(text: &str) -> Result<Timestamp, String> {
     let time: Timestamp = text.parse().map_err(|_| {
         format!("{text:?} is not a time such as 2026-11-21T05:31:06Z or 2026-11-21T06:31:06+01:00")
     })?;
@@ -103,7 +117,10 @@ pub(super) fn parse_past_time(text: &str) -> Result<Timestamp, String> {
 }
 
 /// Parses a time as people write it: `7d`, `12h`, `0`. A day has 24 hours.
-pub(super) fn parse_duration(text: &str) -> Result<SignedDuration, String> {
+///
+/// # Errors
+/// Refuses what is no time, and what has no fixed length, such as a month.
+pub fn parse_duration(text: &str) -> Result<SignedDuration, String> {
     if text == "0" {
         return Ok(SignedDuration::ZERO);
     }
@@ -116,7 +133,8 @@ pub(super) fn parse_duration(text: &str) -> Result<SignedDuration, String> {
 
 /// Returns what the check of a dump says, fit for a terminal. The names in it may be escaped already, so that backslashes
 /// stay what they are.
-pub(super) fn reason(text: &str) -> String {
+#[must_use]
+pub fn reason(text: &str) -> String {
     escape(text.as_bytes()).replace("\\\\", "\\")
 }
 
