@@ -131,6 +131,24 @@ pub fn parse_duration(text: &str) -> Result<SignedDuration, String> {
         .ok_or_else(|| format!("{text:?} is not a time such as 7d, 12h, 10m or 0"))
 }
 
+/// Reads a time of hours or longer. Whoever comes from restic means months by `6m`, and would keep six minutes.
+///
+/// # Errors
+/// Refuses what is shorter, and what is no time.
+pub fn parse_span(text: &str) -> Result<Span, String> {
+    let span: Span = text.parse().map_err(|_| format!("{text:?} is not a time such as 30d, 8w or 1y6mo"))?;
+    let is_fine = span.get_minutes() != 0
+        || span.get_seconds() != 0
+        || span.get_milliseconds() != 0
+        || span.get_microseconds() != 0
+        || span.get_nanoseconds() != 0;
+    match span {
+        _ if is_fine => Err("hours are the shortest; months are mo, as in 6mo".to_owned()),
+        span if span.is_positive() => Ok(span),
+        _ => Err("it has to be longer than nothing".to_owned()),
+    }
+}
+
 /// Returns what the check of a dump says, fit for a terminal. The names in it may be escaped already, so that backslashes
 /// stay what they are.
 #[must_use]
@@ -140,6 +158,8 @@ pub fn reason(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use jiff::ToSpan;
+
     use super::*;
 
     #[test]
@@ -191,6 +211,21 @@ mod tests {
         }
         for text in ["", "7", "-1d", "1mo", "1y", "x"] {
             assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_to_keep_are_of_hours_at_least() {
+        for (text, expected) in
+            [("30d", 30.days()), ("1y6mo", 1.year().months(6)), ("36h", 36.hours()), ("8 weeks", 8.weeks())]
+        {
+            assert_eq!(parse_span(text).unwrap().fieldwise(), expected.fieldwise(), "{text}");
+        }
+        for text in ["6m", "30s", "1d12m", "1h 1ns"] {
+            assert!(parse_span(text).unwrap_err().contains("6mo"), "{text}");
+        }
+        for text in ["", "30", "x", "0d", "-3d", "3d ago"] {
+            assert!(parse_span(text).is_err(), "{text}");
         }
     }
 }

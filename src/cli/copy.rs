@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::exit::{CommandError, ErrorKind};
-use super::forget::parse_span;
 use super::output::{Align, Table};
 use super::process::peak_memory_bytes;
 use super::record::Record;
@@ -61,7 +60,7 @@ pub(super) struct CopyArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     last: Option<u32>,
     /// Only those that are at most so much older than the latest of their series, such as 30d
-    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    #[arg(long, value_name = "TIME", value_parser = human::parse_span)]
     within: Option<Span>,
     /// Open the other store with the key in this file
     #[arg(long, value_name = "FILE")]
@@ -115,7 +114,7 @@ pub(super) fn run(context: &Context, args: &CopyArgs) -> Result<(), CommandError
         threads: context.threads(),
         read_back: if is_read_back { ReadBack::Bytes } else { ReadBack::Lengths },
     };
-    let record = Record::begin(context, repo.config().store, "copy", "");
+    let record = Record::begin(context, repo.config().store, &location.to_string(), "copy", "");
     let reporter = context.reporter();
     let copied = copy(&repo, &destination, &plan, &options, &reporter);
     reporter.finish();

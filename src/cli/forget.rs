@@ -14,6 +14,7 @@ use super::context::Context;
 use super::exit::{CommandError, ErrorKind};
 use super::output;
 use super::select::SnapshotFilter;
+use crate::human;
 use crate::ops::forget::ForgetPlan;
 use crate::ops::forget::policy::Policy;
 use crate::repo::snapshots::Snapshot;
@@ -84,11 +85,14 @@ struct Rules {
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     keep_yearly: u32,
     /// Keep all that are at most so much older than the latest, such as 30d or 1y6mo
-    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    #[arg(long, value_name = "TIME", value_parser = human::parse_span)]
     keep_within: Option<Span>,
     /// Keep all that have this tag; may be repeated
     #[arg(long = "keep-tag", value_name = "TAG")]
     keep_tags: Vec<String>,
+    /// Keep suspicious snapshots by these rules only while they are not older than that, such as 30d
+    #[arg(long, value_name = "TIME", value_parser = human::parse_span, requires = "rules")]
+    expire_suspicious: Option<Span>,
 }
 
 /// Forgets, or brings back.
@@ -152,22 +156,8 @@ impl Rules {
             yearly: self.keep_yearly,
             within: self.keep_within,
             tags: self.keep_tags.clone(),
+            suspicious_within: self.expire_suspicious,
         }
-    }
-}
-
-/// Reads a time of hours or longer. Whoever comes from restic means months by `6m`, and would keep six minutes.
-pub(super) fn parse_span(text: &str) -> Result<Span, String> {
-    let span: Span = text.parse().map_err(|_| format!("{text:?} is not a time such as 30d, 8w or 1y6mo"))?;
-    let is_fine = span.get_minutes() != 0
-        || span.get_seconds() != 0
-        || span.get_milliseconds() != 0
-        || span.get_microseconds() != 0
-        || span.get_nanoseconds() != 0;
-    match span {
-        _ if is_fine => Err("hours are the shortest; months are mo, as in 6mo".to_owned()),
-        span if span.is_positive() => Ok(span),
-        _ => Err("it has to be longer than nothing".to_owned()),
     }
 }
 
@@ -206,26 +196,4 @@ fn named(repo: &Repository, all: &[Snapshot], names: &[String]) -> Result<Named,
         }
     }
     Ok(named)
-}
-
-#[cfg(test)]
-mod tests {
-    use jiff::ToSpan;
-
-    use super::*;
-
-    #[test]
-    fn times_to_keep_are_of_hours_at_least() {
-        for (text, expected) in
-            [("30d", 30.days()), ("1y6mo", 1.year().months(6)), ("36h", 36.hours()), ("8 weeks", 8.weeks())]
-        {
-            assert_eq!(parse_span(text).unwrap().fieldwise(), expected.fieldwise(), "{text}");
-        }
-        for text in ["6m", "30s", "1d12m", "1h 1ns"] {
-            assert!(parse_span(text).unwrap_err().contains("6mo"), "{text}");
-        }
-        for text in ["", "30", "x", "0d", "-3d", "3d ago"] {
-            assert!(parse_span(text).is_err(), "{text}");
-        }
-    }
 }

@@ -112,7 +112,7 @@ fn freed_bytes(plan: &GcPlan) -> u64 {
 
 fn collect(context: &Context, repo: &Repository, options: &GcOptions) -> Result<(), CommandError> {
     let started = Instant::now();
-    let record = Record::begin(context, repo.config().store, "gc", "");
+    let record = Record::begin(context, repo.config().store, &context.location()?.to_string(), "gc", "");
     let reporter = context.reporter();
     let collected = gc::collect(repo, options, &reporter);
     reporter.finish();

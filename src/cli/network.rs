@@ -1,7 +1,6 @@
 //! Options for stores over a network, and how a place becomes a store.
 
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use crate::store::ahead::ReadAhead;
 use crate::store::local::LocalStore;
 use crate::store::location::Location;
 use crate::store::retry::Patience;
-use crate::store::s3::{S3Options, S3Store, ServerSideEncryption};
+use crate::store::s3::{self, S3Options, S3Store, ServerSideEncryption};
 use crate::store::{ObjectStore, StoreErrorKind};
 
 /// Options for stores over a network; a directory takes no notice of them.
@@ -36,41 +35,11 @@ pub(super) struct NetworkArgs {
     #[arg(long, global = true, value_name = "TIME", default_value = "2m", value_parser = human::parse_duration)]
     store_timeout: SignedDuration,
     /// Storage class of packs in S3, such as STANDARD_IA
-    #[arg(long, global = true, value_name = "CLASS", value_parser = parse_storage_class)]
+    #[arg(long, global = true, value_name = "CLASS", value_parser = s3::parse_storage_class)]
     storage_class: Option<String>,
     /// How S3 encrypts objects, which are sealed anyway: AES256, aws:kms, or aws:kms:KEY
     #[arg(long, global = true, value_name = "HOW")]
-    sse: Option<Sse>,
-}
-
-/// `--sse` as it was given.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Sse(ServerSideEncryption);
-
-impl FromStr for Sse {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match (text, text.strip_prefix("aws:kms:")) {
-            ("AES256", _) => Ok(Self(ServerSideEncryption::S3)),
-            ("aws:kms", _) => Ok(Self(ServerSideEncryption::Kms(None))),
-            (_, Some(key)) if !key.is_empty() => Ok(Self(ServerSideEncryption::Kms(Some(key.to_owned())))),
-            _ => Err("one of AES256, aws:kms and aws:kms:KEY"),
-        }
-    }
-}
-
-/// Refuses what could not be read when it is needed.
-fn parse_storage_class(text: &str) -> Result<String, String> {
-    let is_name = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
-    match text {
-        "GLACIER" | "DEEP_ARCHIVE" => {
-            Err("nothing can be read from an archive while a backup is needed; GLACIER_IR can be".to_owned())
-        }
-        "" => Err("it is empty".to_owned()),
-        _ if text.bytes().all(is_name) => Ok(text.to_owned()),
-        _ => Err("such as STANDARD_IA or GLACIER_IR".to_owned()),
-    }
+    sse: Option<ServerSideEncryption>,
 }
 
 impl NetworkArgs {
@@ -104,35 +73,7 @@ impl NetworkArgs {
             download_limit: self.limit_download,
             patience: Patience::new(Duration::try_from(self.store_timeout).unwrap_or_default()),
             storage_class: self.storage_class.clone(),
-            encryption: self.sse.clone().map(|Sse(how)| how),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn encryption_is_named_as_aws_names_it() {
-        let key = "arn:aws:kms:eu-central-1:1:key/2".to_owned();
-        for (text, how) in [
-            ("AES256", ServerSideEncryption::S3),
-            ("aws:kms", ServerSideEncryption::Kms(None)),
-            ("aws:kms:arn:aws:kms:eu-central-1:1:key/2", ServerSideEncryption::Kms(Some(key))),
-        ] {
-            assert_eq!(text.parse(), Ok(Sse(how)));
-        }
-        for text in ["", "aes", "aws:kms:"] {
-            assert!(text.parse::<Sse>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn archives_are_no_place_for_packs() {
-        assert!(parse_storage_class("STANDARD_IA").is_ok());
-        for text in ["GLACIER", "DEEP_ARCHIVE", "", "standard", "A B"] {
-            assert!(parse_storage_class(text).is_err(), "{text}");
+            encryption: self.sse.clone(),
         }
     }
 }

@@ -5,10 +5,13 @@
 use super::context::Context;
 use super::output;
 use crate::id::StoreId;
-use crate::journal::{Journal, JournalError, RunEnd, RunId};
+use crate::journal::{Journal, JournalError, RunEnd, RunId, RunStart};
 
 /// File name of the journal in the state folder.
-const FILE_NAME: &str = "journal.sqlite";
+pub(super) const FILE_NAME: &str = "journal.sqlite";
+
+/// The variable by which `yester run` tells a worker which run of the journal it does the work of.
+pub(super) const WORKER_RUN: &str = "YESTER_RUN";
 
 /// A run that has begun.
 pub(super) struct Record {
@@ -16,11 +19,20 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Records that a run begins.
-    pub(super) fn begin(context: &Context, store: StoreId, operation: &str, source: &str) -> Self {
+    /// Records that a run begins. As a worker of `yester run` it takes over what that has recorded already.
+    pub(super) fn begin(
+        context: &Context,
+        store: StoreId,
+        place: &str,
+        operation: &str,
+        source: &str,
+    ) -> Self {
         let begin = || -> Result<(Journal, RunId), JournalError> {
             let journal = Journal::open(&context.folders().state.join(FILE_NAME))?;
-            let run = journal.begin(store, operation, source)?;
+            let run = match given_run() {
+                Some(run) => journal.adopt(run, store).map(|()| run)?,
+                None => journal.begin(&RunStart { store: Some(store), place, operation, source })?,
+            };
             Ok((journal, run))
         };
         let begun = begin().map_err(|error| complain(&error)).ok();
@@ -46,6 +58,11 @@ impl Record {
             complain(&error);
         }
     }
+}
+
+/// Returns the run of the journal that this process does the work of.
+fn given_run() -> Option<RunId> {
+    std::env::var(WORKER_RUN).ok()?.parse().ok()
 }
 
 fn complain(error: &JournalError) {

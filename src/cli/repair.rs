@@ -94,7 +94,7 @@ pub(super) fn run(context: &Context, args: &RepairArgs) -> Result<(), CommandErr
         reporter.finish();
         return tell_plan(context, &plan?);
     }
-    let record = Record::begin(context, repo.config().store, "repair", "");
+    let record = Record::begin(context, repo.config().store, &context.location()?.to_string(), "repair", "");
     let reporter = context.reporter();
     let repaired = RepairPlan::new(&repo, &options, &reporter)
         .and_then(|plan| Ok((plan.execute(&repo, from.as_ref(), &options, &reporter)?, plan)));

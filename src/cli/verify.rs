@@ -41,7 +41,7 @@ pub(super) struct VerifyArgs {
     #[arg(value_name = "SNAP", conflicts_with = "sample")]
     snapshot: Option<String>,
     /// Only so many percent of what is stored, what was not verified for the longest time
-    #[arg(long, value_name = "PERCENT", value_parser = parse_share)]
+    #[arg(long, value_name = "PERCENT")]
     sample: Option<Share>,
 }
 
@@ -55,7 +55,8 @@ pub(super) fn run(context: &Context, args: &VerifyArgs) -> Result<(), CommandErr
         (None, None) => Scope::All,
     };
     let source = snapshot.as_ref().map_or("", |snapshot| &snapshot.manifest.source);
-    let record = Record::begin(context, repo.config().store, "verify", source);
+    let record =
+        Record::begin(context, repo.config().store, &context.location()?.to_string(), "verify", source);
     let options =
         VerifyOptions { threads: context.reading_threads(&repo).min(THREADS_MAX), journal: record.journal() };
     let reporter = context.reporter();
@@ -105,20 +106,6 @@ fn run_end(verified: &Result<VerifyStats, VerifyError>) -> RunEnd {
         Err(error) => (RunOutcome::Failed, 0, error_chain(error)),
     };
     RunEnd { outcome, snapshot: None, bytes, added_bytes: 0, message }
-}
-
-/// Parses a share as people write it: `5%`, `5`, `0.5%`.
-fn parse_share(text: &str) -> Result<Share, String> {
-    let refuse = || format!("{text:?} is not a share such as 5% or 0.5%, more than 0 and at most 100");
-    let number = text.strip_suffix('%').unwrap_or(text);
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    if !is_number(whole) || !is_number(fraction) || fraction.len() > 4 {
-        return Err(refuse());
-    }
-    // A percent is ten thousand millionths.
-    let millionths = format!("{whole}{fraction:0<4}").parse().ok();
-    millionths.and_then(Share::from_millionths).ok_or_else(refuse)
 }
 
 fn describe(damage: &Damage) {
@@ -240,23 +227,6 @@ impl From<VerifyError> for CommandError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn shares_are_percents() {
-        for (text, millionths) in [
-            ("5%", 50_000),
-            ("5", 50_000),
-            ("0.5%", 5000),
-            ("100", 1_000_000),
-            ("0.0001", 1),
-            ("05.50%", 55_000),
-        ] {
-            assert_eq!(parse_share(text), Ok(Share::from_millionths(millionths).unwrap()), "{text}");
-        }
-        for text in ["", "%", "0", "0%", "100.0001", "101%", "-5", "5.", ".5", "1e1", "5%%", "0.00001", "x"] {
-            assert!(parse_share(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn nothing_is_called_whole_where_something_is_not_named() {

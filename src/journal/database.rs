@@ -47,6 +47,40 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (store, location, pack)
     ) STRICT, WITHOUT ROWID;
 ",
+    // Outcome 4 is new: a suspicious dump. Of a store that was not opened the id is empty.
+    "
+    ALTER TABLE runs ADD COLUMN place TEXT NOT NULL DEFAULT '';
+    CREATE INDEX runs_by_source ON runs (operation, source, started);
+    CREATE TABLE incidents (
+        id       INTEGER PRIMARY KEY AUTOINCREMENT,
+        rule     TEXT NOT NULL,
+        subject  TEXT NOT NULL,
+        severity INTEGER NOT NULL, -- 1 info, 2 warning, 3 critical
+        began    INTEGER NOT NULL, -- milliseconds since 1970, as all times
+        since    INTEGER NOT NULL, -- when it became of this severity
+        ended    INTEGER,
+        text     TEXT NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX open_incidents ON incidents (rule, subject) WHERE ended IS NULL;
+    CREATE TABLE notices (
+        incident INTEGER NOT NULL REFERENCES incidents (id),
+        alert    TEXT NOT NULL,
+        severity INTEGER NOT NULL, -- the gravest that was told; 0 for its end
+        told     INTEGER NOT NULL,
+        PRIMARY KEY (incident, alert, severity)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE undelivered (
+        alert    TEXT PRIMARY KEY,
+        since    INTEGER NOT NULL,
+        attempts INTEGER NOT NULL,
+        error    TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE store_sizes (
+        place    TEXT PRIMARY KEY,
+        measured INTEGER NOT NULL,
+        bytes    INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// What a file was found to be.

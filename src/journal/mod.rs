@@ -7,7 +7,10 @@
 mod database;
 mod packs;
 
+use std::fmt;
+use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -71,6 +74,33 @@ impl JournalError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId(i64);
 
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for RunId {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        text.parse().map(Self)
+    }
+}
+
+/// What a run says when it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunStart<'a> {
+    /// The store it works on; nothing if it was not opened yet.
+    pub store: Option<StoreId>,
+    /// Where that store is, as people write it.
+    pub place: &'a str,
+    /// What it does: `ingest`, `verify`, `gc`, …
+    pub operation: &'a str,
+    /// The source it works on; empty where there is none.
+    pub source: &'a str,
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunOutcome {
@@ -78,6 +108,8 @@ pub enum RunOutcome {
     Succeeded,
     /// Some of it was done.
     Partial,
+    /// A snapshot was made of a dump that may not be good.
+    Suspicious,
     /// Nothing came of it.
     Failed,
     /// It has not ended yet: its process is alive.
@@ -106,8 +138,10 @@ pub struct RunEnd {
 pub struct Run {
     /// Its number.
     pub id: RunId,
-    /// The store it worked on.
-    pub store: StoreId,
+    /// The store it worked on; nothing if that could not be opened.
+    pub store: Option<StoreId>,
+    /// Where that store is; empty in what older programs recorded.
+    pub place: String,
     /// What it did: `ingest`, `verify`, `gc`, …
     pub operation: String,
     /// The source it worked on; empty where there is none.
@@ -157,21 +191,36 @@ impl Journal {
     ///
     /// # Errors
     /// Fails if the file cannot be written.
-    pub fn begin(&self, store: StoreId, operation: &str, source: &str) -> Result<RunId, JournalError> {
+    pub fn begin(&self, start: &RunStart<'_>) -> Result<RunId, JournalError> {
         let process = Process::current();
         let connection = self.connection();
         connection
             .prepare_cached(
-                "INSERT INTO runs (store, operation, source, started, pid, process_start, boot)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT INTO runs (store, place, operation, source, started, pid, process_start, boot)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             )
             .and_then(|mut statement| {
+                let RunStart { store, place, operation, source } = *start;
+                let store: &[u8] = store.as_ref().map_or(&[], |store| store.as_bytes().as_slice());
                 let started = Timestamp::now().as_millisecond();
                 let Process { pid, start, boot } = process;
-                statement.insert((store.as_bytes(), operation, source, started, pid, start, boot))
+                statement.insert((store, place, operation, source, started, pid, start, boot))
             })
             .map(RunId)
             .map_err(JournalError::database("update", &self.path))
+    }
+
+    /// Records which store a run works on that began before it was opened.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be written, or if the run is unknown or has ended.
+    pub fn adopt(&self, run: RunId, store: StoreId) -> Result<(), JournalError> {
+        let connection = self.connection();
+        let changed = connection
+            .prepare_cached("UPDATE runs SET store = ?2 WHERE id = ?1 AND outcome IS NULL")
+            .and_then(|mut statement| statement.execute((run.0, store.as_bytes())))
+            .map_err(JournalError::database("update", &self.path))?;
+        self.expect_running(run, changed)
     }
 
     /// Records how a run ended. When this returns, the record survives a power cut.
@@ -198,6 +247,10 @@ impl Journal {
                 ))
             })
             .map_err(JournalError::database("update", &self.path))?;
+        self.expect_running(run, changed)
+    }
+
+    fn expect_running(&self, run: RunId, changed: usize) -> Result<(), JournalError> {
         if changed == 1 {
             return Ok(());
         }
@@ -209,14 +262,55 @@ impl Journal {
     /// # Errors
     /// Fails if the file cannot be read or is damaged.
     pub fn recent(&self, limit: u32) -> Result<Vec<Run>, JournalError> {
+        self.select("ORDER BY id DESC LIMIT ?1", (limit,))
+    }
+
+    /// Returns the runs of an operation on a source that began at `since` or later, newest first, `limit` at most.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be read or is damaged.
+    pub fn runs_of(
+        &self,
+        operation: &str,
+        source: &str,
+        since: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Run>, JournalError> {
+        self.select(
+            "WHERE operation = ?1 AND source = ?2 AND started >= ?3 ORDER BY id DESC LIMIT ?4",
+            (operation, source, since.as_millisecond(), limit),
+        )
+    }
+
+    /// Returns the runs of an operation on the store at a place, newest first, `limit` at most.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be read or is damaged.
+    pub fn runs_at(&self, operation: &str, place: &str, limit: u32) -> Result<Vec<Run>, JournalError> {
+        self.select(
+            "WHERE operation = ?1 AND place = ?2 ORDER BY id DESC LIMIT ?3",
+            (operation, place, limit),
+        )
+    }
+
+    /// Returns one run.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be read or is damaged.
+    pub fn run(&self, run: RunId) -> Result<Option<Run>, JournalError> {
+        Ok(self.select("WHERE id = ?1", (run.0,))?.pop())
+    }
+
+    fn select(&self, which: &str, parameters: impl rusqlite::Params) -> Result<Vec<Run>, JournalError> {
+        let sql = format!(
+            "SELECT id, store, operation, source, started, finished, outcome, snapshot, bytes, added_bytes,
+                    message, pid, process_start, boot, place
+             FROM runs {which}"
+        );
         let connection = self.connection();
         connection
-            .prepare_cached(
-                "SELECT id, store, operation, source, started, finished, outcome, snapshot, bytes, added_bytes,
-                        message, pid, process_start, boot
-                 FROM runs ORDER BY id DESC LIMIT ?1",
-            )
-            .and_then(|mut statement| statement.query_map([limit], read_run)?.collect())
+            .prepare_cached(&sql)
+            .and_then(|mut statement| statement.query_map(parameters, read_run)?.collect())
             .map_err(JournalError::database("read", &self.path))
     }
 
@@ -230,6 +324,7 @@ fn outcome_column(outcome: RunOutcome) -> u8 {
     match outcome {
         RunOutcome::Succeeded => 1,
         RunOutcome::Partial => 2,
+        RunOutcome::Suspicious => 4,
         RunOutcome::Failed | RunOutcome::Running | RunOutcome::Unfinished => 3,
     }
 }
@@ -243,6 +338,7 @@ fn read_run(row: &Row<'_>) -> rusqlite::Result<Run> {
     let outcome = match row.get::<_, Option<u8>>(6)? {
         Some(1) => RunOutcome::Succeeded,
         Some(2) => RunOutcome::Partial,
+        Some(4) => RunOutcome::Suspicious,
         Some(_) => RunOutcome::Failed,
         None => {
             let process = Process { pid: row.get(11)?, start: row.get(12)?, boot: row.get(13)? };
@@ -252,7 +348,8 @@ fn read_run(row: &Row<'_>) -> rusqlite::Result<Run> {
     let snapshot: Option<String> = row.get(7)?;
     Ok(Run {
         id: RunId(row.get(0)?),
-        store: StoreId::from_bytes(row.get(1)?),
+        store: row.get::<_, Vec<u8>>(1)?.try_into().ok().map(StoreId::from_bytes),
+        place: row.get(14)?,
         operation: row.get(2)?,
         source: row.get(3)?,
         started: time(row.get(4)?),

@@ -15,6 +15,10 @@ impl Journal {
     }
 }
 
+fn start(operation: &'static str, source: &'static str) -> RunStart<'static> {
+    RunStart { store: Some(STORE), place: "/srv/backup", operation, source }
+}
+
 fn end(outcome: RunOutcome, message: &str) -> RunEnd {
     RunEnd { outcome, snapshot: None, bytes: 10, added_bytes: 5, message: message.to_owned() }
 }
@@ -25,10 +29,10 @@ fn runs_are_listed_newest_first() {
     let path = folder.path().join("state/journal.sqlite");
     let journal = Journal::open(&path).unwrap();
     let snapshot: SnapshotId = "20261121T053106Z-0123456789abcdef0123456789abcdef".parse().unwrap();
-    let first = journal.begin(STORE, "ingest", "etc").unwrap();
+    let first = journal.begin(&start("ingest", "etc")).unwrap();
     let done = RunEnd { snapshot: Some(snapshot), ..end(RunOutcome::Partial, "2 files failed") };
     journal.finish(first, &done).unwrap();
-    let second = journal.begin(STORE, "verify", "").unwrap();
+    let second = journal.begin(&start("verify", "")).unwrap();
 
     let again = Journal::open(&path).unwrap();
     assert_eq!(again.set_aside(), None);
@@ -36,7 +40,7 @@ fn runs_are_listed_newest_first() {
     assert_eq!(runs.iter().map(|run| run.id).collect::<Vec<_>>(), [second, first]);
     assert_eq!((runs[0].outcome, runs[0].finished), (RunOutcome::Running, None));
     let run = &runs[1];
-    assert_eq!((run.store, run.operation.as_str(), run.source.as_str()), (STORE, "ingest", "etc"));
+    assert_eq!((run.store, run.operation.as_str(), run.source.as_str()), (Some(STORE), "ingest", "etc"));
     assert_eq!((run.outcome, run.snapshot), (RunOutcome::Partial, Some(snapshot)));
     assert_eq!((run.bytes, run.added_bytes, run.message.as_str()), (10, 5, "2 files failed"));
     assert!(run.finished.unwrap() >= run.started);
@@ -44,10 +48,46 @@ fn runs_are_listed_newest_first() {
 }
 
 #[test]
+fn a_run_may_begin_before_its_store_is_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&folder.path().join("journal.sqlite")).unwrap();
+    let unopened = RunStart { store: None, ..start("ingest", "etc") };
+    let [first, second] = [(); 2].map(|()| journal.begin(&unopened).unwrap());
+    assert_eq!(first.to_string().parse(), Ok(first));
+    journal.adopt(first, STORE).unwrap();
+    journal.finish(first, &end(RunOutcome::Suspicious, "cut short")).unwrap();
+    assert!(matches!(journal.adopt(first, STORE), Err(JournalError::NotRunning { .. })));
+    journal.finish(second, &end(RunOutcome::Failed, "no store there")).unwrap();
+    let run = journal.run(first).unwrap().unwrap();
+    assert_eq!(
+        (run.store, run.outcome, run.place.as_str()),
+        (Some(STORE), RunOutcome::Suspicious, "/srv/backup")
+    );
+    assert_eq!(journal.run(second).unwrap().unwrap().store, None);
+}
+
+#[test]
+fn runs_are_found_by_source_and_by_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&folder.path().join("journal.sqlite")).unwrap();
+    let [etc, shop, other] =
+        ["etc", "shop", "etc"].map(|source| journal.begin(&start("ingest", source)).unwrap());
+    let elsewhere = journal.begin(&RunStart { place: "/mnt/disk", ..start("verify", "") }).unwrap();
+    let ids = |runs: Vec<Run>| runs.into_iter().map(|run| run.id).collect::<Vec<_>>();
+    let of = |source, since, limit| ids(journal.runs_of("ingest", source, since, limit).unwrap());
+    assert_eq!(of("etc", Timestamp::UNIX_EPOCH, 9), [other, etc]);
+    assert_eq!(of("etc", Timestamp::UNIX_EPOCH, 1), [other]);
+    assert_eq!(of("etc", Timestamp::MAX, 9), []);
+    assert_eq!(of("shop", Timestamp::UNIX_EPOCH, 9), [shop]);
+    assert_eq!(ids(journal.runs_at("verify", "/mnt/disk", 9).unwrap()), [elsewhere]);
+    assert_eq!(ids(journal.runs_at("ingest", "/srv/backup", 9).unwrap()), [other, shop, etc]);
+}
+
+#[test]
 fn a_run_ends_once() {
     let folder = tempfile::tempdir().unwrap();
     let journal = Journal::open(&folder.path().join("journal.sqlite")).unwrap();
-    let run = journal.begin(STORE, "ingest", "etc").unwrap();
+    let run = journal.begin(&start("ingest", "etc")).unwrap();
     journal.finish(run, &end(RunOutcome::Succeeded, "")).unwrap();
     for run in [run, RunId(99)] {
         let error = journal.finish(run, &end(RunOutcome::Failed, "late")).unwrap_err();
@@ -60,7 +100,7 @@ fn a_run_ends_once() {
 fn a_run_whose_process_is_gone_is_unfinished() {
     let folder = tempfile::tempdir().unwrap();
     let journal = Journal::open(&folder.path().join("journal.sqlite")).unwrap();
-    journal.begin(STORE, "ingest", "etc").unwrap();
+    journal.begin(&start("ingest", "etc")).unwrap();
     journal.connection().execute("UPDATE runs SET process_start = process_start + 1", []).unwrap();
     assert_eq!(journal.recent(1).unwrap()[0].outcome, RunOutcome::Unfinished);
 }
@@ -69,7 +109,7 @@ fn a_run_whose_process_is_gone_is_unfinished() {
 fn huge_sums_are_recorded() {
     let folder = tempfile::tempdir().unwrap();
     let journal = Journal::open(&folder.path().join("journal.sqlite")).unwrap();
-    let run = journal.begin(STORE, "ingest", "etc").unwrap();
+    let run = journal.begin(&start("ingest", "etc")).unwrap();
     journal.finish(run, &RunEnd { bytes: u64::MAX, ..end(RunOutcome::Succeeded, "") }).unwrap();
     assert_eq!(journal.recent(1).unwrap()[0].bytes, i64::MAX.cast_unsigned());
 }
@@ -86,7 +126,7 @@ fn a_damaged_journal_is_set_aside() {
         let aside = journal.set_aside().unwrap().to_owned();
         assert!(aside.file_name().unwrap().to_str().unwrap().starts_with("journal.sqlite.damaged-2"));
         assert_eq!(std::fs::read(&aside).unwrap(), damaged);
-        journal.begin(STORE, "ingest", "etc").unwrap();
+        journal.begin(&start("ingest", "etc")).unwrap();
         assert_eq!(journal.recent(9).unwrap().len(), 1);
         assert!(!names.contains(&aside));
         names.push(aside);
@@ -108,7 +148,7 @@ fn only_the_owner_may_read_the_files() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state/journal.sqlite");
     let journal = Journal::open(&path).unwrap();
-    journal.begin(STORE, "ingest", "etc").unwrap();
+    journal.begin(&start("ingest", "etc")).unwrap();
     let parent = path.parent().unwrap();
     assert_eq!(parent.metadata().unwrap().permissions().mode() & 0o777, 0o700);
     for file in std::fs::read_dir(parent).unwrap() {
@@ -126,7 +166,7 @@ fn threads_and_handles_write_at_once() {
         for journal in handles.iter().chain(&handles) {
             scope.spawn(move || {
                 for _ in 0..5 {
-                    let run = journal.begin(STORE, "ingest", "etc").unwrap();
+                    let run = journal.begin(&start("ingest", "etc")).unwrap();
                     journal.finish(run, &end(RunOutcome::Succeeded, "")).unwrap();
                 }
             });
@@ -177,7 +217,7 @@ fn a_journal_of_the_first_version_is_brought_up_to_date() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal.sqlite");
     let journal = Journal::open(&path).unwrap();
-    let run = journal.begin(STORE, "ingest", "etc").unwrap();
+    let run = journal.begin(&start("ingest", "etc")).unwrap();
     journal.connection().execute_batch("DROP TABLE verified_packs; PRAGMA user_version = 1").unwrap();
     drop(journal);
 

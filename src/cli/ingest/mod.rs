@@ -128,7 +128,13 @@ pub(super) fn run(context: &Context, args: IngestArgs) -> Result<(), CommandErro
         }
         _ => {}
     }
-    let record = Record::begin(context, repo.config().store, "ingest", &options.source);
+    let record = Record::begin(
+        context,
+        repo.config().store,
+        &context.location()?.to_string(),
+        "ingest",
+        &options.source,
+    );
     let stats = ingest(&repo, input, &options, &reporter);
     reporter.finish();
     record.finish(&run_end(&stats));
@@ -153,7 +159,8 @@ fn run_end(stats: &Result<IngestStats, IngestError>) -> RunEnd {
         Ok(stats) => RunEnd {
             outcome: match stats.manifest.completeness {
                 Completeness::Complete => RunOutcome::Succeeded,
-                Completeness::Partial | Completeness::Suspicious => RunOutcome::Partial,
+                Completeness::Partial => RunOutcome::Partial,
+                Completeness::Suspicious => RunOutcome::Suspicious,
             },
             snapshot: Some(stats.manifest.id),
             bytes: stats.manifest.totals.bytes,

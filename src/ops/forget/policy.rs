@@ -28,6 +28,8 @@ pub struct Policy {
     pub within: Option<Span>,
     /// All that have one of these tags.
     pub tags: Vec<String>,
+    /// Suspicious ones that are older than this are kept by none of these rules.
+    pub suspicious_within: Option<Span>,
 }
 
 impl Policy {
@@ -82,6 +84,11 @@ pub fn decide(policy: &Policy, snapshots: &[Snapshot], now: &Zoned) -> Result<Ve
     for group in [Group::Counted, Group::Future, Group::Suspicious] {
         let mut members: Vec<_> = all.iter_mut().filter(|judged| judged.group == group).collect();
         apply(policy, &mut members)?;
+    }
+    if let Some(span) = policy.suspicious_within {
+        let oldest = now.checked_sub(span)?;
+        let is_old = |judged: &&mut Judged<'_>| judged.group == Group::Suspicious && judged.time < oldest;
+        all.iter_mut().filter(is_old).for_each(|judged| judged.reasons.clear());
     }
     for judged in all.iter_mut().filter(|judged| judged.group == Group::Protected) {
         judged.reasons.push(Reason::Protected);

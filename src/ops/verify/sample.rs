@@ -5,7 +5,9 @@
 //! no journal, packs are drawn at random, so that many runs still come to all of them.
 
 use std::collections::hash_map::{HashMap, RandomState};
+use std::fmt;
 use std::hash::BuildHasher;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -35,6 +37,31 @@ impl Share {
     fn of(self, bytes: u64) -> u64 {
         let share = (u128::from(bytes) * u128::from(self.0)).div_ceil(WHOLE.into());
         u64::try_from(share).unwrap_or(u64::MAX)
+    }
+}
+
+impl FromStr for Share {
+    type Err = String;
+
+    /// Parses a share as people write it: `5%`, `5`, `0.5%`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let refuse = || format!("{text:?} is not a share such as 5% or 0.5%, more than 0 and at most 100");
+        let number = text.strip_suffix('%').unwrap_or(text);
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+        let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_number(whole) || !is_number(fraction) || fraction.len() > 4 {
+            return Err(refuse());
+        }
+        // A percent is ten thousand millionths.
+        let millionths = format!("{whole}{fraction:0<4}").parse().ok();
+        millionths.and_then(Self::from_millionths).ok_or_else(refuse)
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = format!("{}.{:04}", self.0 / 10_000, self.0 % 10_000);
+        write!(f, "{}%", percent.trim_end_matches('0').trim_end_matches('.'))
     }
 }
 
@@ -235,6 +262,23 @@ mod tests {
 
     fn percent(percent: u32) -> Share {
         Share::from_millionths(percent * 10_000).unwrap()
+    }
+
+    #[test]
+    fn shares_are_percents() {
+        for (text, millionths) in [
+            ("5%", 50_000),
+            ("5", 50_000),
+            ("0.5%", 5000),
+            ("100", 1_000_000),
+            ("0.0001", 1),
+            ("05.50%", 55_000),
+        ] {
+            assert_eq!(text.parse::<Share>(), Ok(Share::from_millionths(millionths).unwrap()), "{text}");
+        }
+        for text in ["", "%", "0", "0%", "100.0001", "101%", "-5", "5.", ".5", "1e1", "5%%", "0.00001", "x"] {
+            assert!(text.parse::<Share>().is_err(), "{text}");
+        }
     }
 
     #[test]

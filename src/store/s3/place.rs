@@ -1,6 +1,7 @@
 //! Where a store in S3 is and how it is kept there: what people say on the command line.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use super::super::retry::Patience;
@@ -91,6 +92,36 @@ pub enum ServerSideEncryption {
     Kms(Option<String>),
 }
 
+impl FromStr for ServerSideEncryption {
+    type Err = &'static str;
+
+    /// Parses what AWS calls it: `AES256`, `aws:kms`, or `aws:kms:KEY`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match (text, text.strip_prefix("aws:kms:")) {
+            ("AES256", _) => Ok(Self::S3),
+            ("aws:kms", _) => Ok(Self::Kms(None)),
+            (_, Some(key)) if !key.is_empty() => Ok(Self::Kms(Some(key.to_owned()))),
+            _ => Err("one of AES256, aws:kms and aws:kms:KEY"),
+        }
+    }
+}
+
+/// Parses a storage class, of which what it holds can be read when it is needed.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn parse_storage_class(text: &str) -> Result<String, String> {
+    let is_name = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    match text {
+        "GLACIER" | "DEEP_ARCHIVE" => {
+            Err("nothing can be read from an archive while a backup is needed; GLACIER_IR can be".to_owned())
+        }
+        "" => Err("it is empty".to_owned()),
+        _ if text.bytes().all(is_name) => Ok(text.to_owned()),
+        _ => Err("such as STANDARD_IA or GLACIER_IR".to_owned()),
+    }
+}
+
 impl Default for S3Options {
     fn default() -> Self {
         Self {
@@ -134,6 +165,29 @@ mod tests {
         for text in ["", "/prefix", "a b", "acme//x", "acme/../x", "acme/x//", "acme/ä", "user:secret@acme/x"]
         {
             assert!(S3Place::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn encryption_is_named_as_aws_names_it() {
+        let key = "arn:aws:kms:eu-central-1:1:key/2".to_owned();
+        for (text, how) in [
+            ("AES256", ServerSideEncryption::S3),
+            ("aws:kms", ServerSideEncryption::Kms(None)),
+            ("aws:kms:arn:aws:kms:eu-central-1:1:key/2", ServerSideEncryption::Kms(Some(key))),
+        ] {
+            assert_eq!(text.parse(), Ok(how));
+        }
+        for text in ["", "aes", "aws:kms:"] {
+            assert!(text.parse::<ServerSideEncryption>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn archives_are_no_place_for_packs() {
+        assert!(parse_storage_class("STANDARD_IA").is_ok());
+        for text in ["GLACIER", "DEEP_ARCHIVE", "", "standard", "A B"] {
+            assert!(parse_storage_class(text).is_err(), "{text}");
         }
     }
 }

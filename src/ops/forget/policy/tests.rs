@@ -158,6 +158,23 @@ fn suspicious_ones_push_nothing_out() {
 }
 
 #[test]
+fn suspicious_ones_expire_where_that_is_asked_for() {
+    let mut snapshots = every(24 * 60, 40, "2026-01-01T01:00:00Z");
+    for nth in [2, 20, 38, 39] {
+        snapshots[nth].manifest.completeness = Completeness::Suspicious;
+    }
+    snapshots[20].marks.accepted = true;
+    let last = snapshots[39].manifest.time.to_zoned(TimeZone::UTC);
+    let policy = Policy { last: 100, suspicious_within: Some(30.days()), ..Policy::default() };
+    let forgotten = |now: &Zoned| -> Vec<usize> {
+        let reasons = decide(&policy, &snapshots, now).unwrap();
+        (0..40).filter(|nth| reasons[*nth].is_empty()).collect()
+    };
+    assert_eq!(forgotten(&last), [2]);
+    assert_eq!(forgotten(&last.saturating_add(60.days())), [2, 38, 39]);
+}
+
+#[test]
 fn the_latest_good_one_is_always_kept() {
     let none = Policy { tags: vec!["none".to_owned()], ..Policy::default() };
     let mut snapshots = every(60, 3, "2026-01-01T01:00:00Z");
