@@ -7,8 +7,10 @@ use super::context::Context;
 use super::exit::CommandError;
 use super::output;
 use super::snapshots::{full_document, state};
+use crate::format::snapshot::{DumpCheck, Manifest};
 use crate::human;
 use crate::ops::accept::{Acceptance, accept};
+use crate::path::escape;
 use crate::repo::snapshots::Snapshot;
 
 /// Accept suspicious snapshots as good
@@ -56,12 +58,9 @@ fn line(snapshot: &Snapshot, outcome: Acceptance) -> String {
         format!("snapshot {} of {}, {}", manifest.id.short(), manifest.source, human::time(manifest.time));
     match outcome {
         Acceptance::Accepted => {
-            let reason = manifest.dump.as_ref().map_or("", |dump| dump.reason.as_str());
-            let known = if reason.is_empty() {
-                String::new()
-            } else {
-                format!("; its check said: {}", human::reason(reason))
-            };
+            let reasons = reasons(manifest);
+            let known =
+                if reasons.is_empty() { String::new() } else { format!("; its check said: {reasons}") };
             format!("accepted {name}{known}")
         }
         Acceptance::AcceptedBefore => format!("{name}, was accepted before"),
@@ -69,6 +68,18 @@ fn line(snapshot: &Snapshot, outcome: Acceptance) -> String {
             format!("{name}, is {}: there is nothing to accept", state(manifest.completeness))
         }
     }
+}
+
+/// Returns why each dump is broken, with its name where there are several; nothing where nobody knows.
+fn reasons(manifest: &Manifest) -> String {
+    let broken = manifest.dumps().filter(|(_, dump)| dump.check == DumpCheck::Broken);
+    let told: Vec<_> = broken
+        .map(|(name, dump)| match name {
+            Some(name) => format!("{}: {}", escape(name), human::reason(&dump.reason)),
+            None => human::reason(&dump.reason),
+        })
+        .collect();
+    told.join("; ")
 }
 
 fn document(snapshot: &Snapshot, outcome: Acceptance) -> Map<String, Value> {
@@ -80,4 +91,34 @@ fn document(snapshot: &Snapshot, outcome: Acceptance) -> Map<String, Value> {
     let mut document = full_document(snapshot);
     document.insert("outcome".to_owned(), outcome.into());
     document
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::snapshot::{Completeness, Dump, Output};
+    use crate::repo::testing::TestStore;
+
+    #[test]
+    fn reasons_are_told_for_each_file_that_is_broken() {
+        let test = TestStore::new();
+        let mut manifest = test.commit(&test.open(), "shop", Completeness::Suspicious);
+        assert_eq!(reasons(&manifest), "");
+        let dump = |check, reason: &str| Dump {
+            formats: Vec::new(),
+            check,
+            reason: reason.to_owned(),
+            compressed: false,
+            filled_offsets: 0,
+        };
+        manifest.dump = Some(dump(DumpCheck::Broken, "it is cut short"));
+        assert_eq!(reasons(&manifest), "it is cut short");
+        let output = |name: &[u8], dump| Output { name: name.to_vec(), command: Vec::new(), dump };
+        manifest.outputs = vec![
+            output(b"a\n", dump(DumpCheck::Broken, "it is cut short")),
+            output(b"b", dump(DumpCheck::Unchecked, "its format is not known")),
+            output(b"c", dump(DumpCheck::Broken, "its end is missing")),
+        ];
+        assert_eq!(reasons(&manifest), "a\\n: it is cut short; c: its end is missing");
+    }
 }

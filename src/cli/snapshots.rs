@@ -7,7 +7,7 @@ use super::context::Context;
 use super::exit::CommandError;
 use super::output::{self, Align, Table, json_bytes};
 use super::select::SnapshotFilter;
-use crate::format::snapshot::{Completeness, Dump, DumpCheck, Manifest, Marks};
+use crate::format::snapshot::{Completeness, Dump, DumpCheck, Manifest, Marks, Output};
 use crate::human;
 use crate::path::escape;
 use crate::repo::Repository;
@@ -84,8 +84,7 @@ fn tell_of_others(context: &Context, repo: &Repository) -> Result<(), CommandErr
 pub(super) fn document(manifest: &Manifest) -> Map<String, Value> {
     let totals = &manifest.totals;
     let paths: Vec<Value> = manifest.paths.iter().map(|path| json_bytes(path)).collect();
-    let command =
-        manifest.command.as_ref().map(|words| words.iter().map(|word| json_bytes(word)).collect::<Vec<_>>());
+    let command = manifest.command.as_ref().map(|words| command_document(words));
     let document = json!({
         "id": manifest.id.hex(),
         "time": manifest.time.to_string(),
@@ -106,10 +105,28 @@ pub(super) fn document(manifest: &Manifest) -> Map<String, Value> {
         "dump": manifest.dump.as_ref().map(dump_document),
         "origin": manifest.origin.map(|origin| origin.hex()),
     });
-    match document {
+    let mut document = match document {
         Value::Object(map) => map,
         _ => Map::new(),
+    };
+    if !manifest.outputs.is_empty() {
+        let outputs = manifest.outputs.iter().map(output_document).collect::<Vec<_>>();
+        document.insert("outputs".to_owned(), outputs.into());
     }
+    document
+}
+
+fn command_document(words: &[Vec<u8>]) -> Vec<Value> {
+    words.iter().map(|word| json_bytes(word)).collect()
+}
+
+/// Returns what one of several commands wrote.
+fn output_document(output: &Output) -> Value {
+    json!({
+        "name": json_bytes(&output.name),
+        "command": command_document(&output.command),
+        "dump": dump_document(&output.dump),
+    })
 }
 
 /// Returns what was found out about a stream.
@@ -209,4 +226,32 @@ pub(super) fn mark_words(marks: Marks) -> Vec<&'static str> {
     let Marks { forgotten, protected, accepted } = marks;
     let words = [(forgotten, "forgotten"), (protected, "protected"), (accepted, "accepted")];
     words.into_iter().filter(|(said, _)| *said).map(|(_, word)| word).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repo::testing::TestStore;
+
+    #[test]
+    fn what_several_commands_wrote_is_listed_and_of_one_nothing_more() {
+        let test = TestStore::new();
+        let mut manifest = test.commit(&test.open(), "shop", Completeness::Complete);
+        assert!(!document(&manifest).contains_key("outputs"));
+        let dump = Dump {
+            formats: vec!["pg-sql".to_owned()],
+            check: DumpCheck::Broken,
+            reason: "why".to_owned(),
+            compressed: false,
+            filled_offsets: 0,
+        };
+        let command = vec![b"pg_dumpall".to_vec(), b"\xff".to_vec()];
+        manifest.outputs = vec![Output { name: b"globals.sql".to_vec(), command, dump: dump.clone() }];
+        let expected = json!([{
+            "name": "globals.sql",
+            "command": ["pg_dumpall", json_bytes(b"\xff")],
+            "dump": dump_document(&dump),
+        }]);
+        assert_eq!(document(&manifest)["outputs"], expected);
+    }
 }

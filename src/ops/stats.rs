@@ -97,7 +97,7 @@ pub fn stats(repo: &Repository, is_meant: &dyn Fn(&Snapshot) -> bool) -> Result<
         let manifest = &snapshot.manifest;
         stats.snapshots.add(manifest.totals.bytes);
         stats.files = stats.files.saturating_add(manifest.totals.files);
-        let compressed = manifest.dump.as_ref().is_some_and(|dump| dump.compressed);
+        let compressed = manifest.dumps().any(|(_, dump)| dump.compressed);
         if compressed {
             stats.compressed_dumps.add(manifest.totals.bytes);
         }

@@ -122,6 +122,7 @@ impl TestStore {
             tree_packs: Vec::new(),
             totals: SnapshotTotals::default(),
             dump: None,
+            outputs: Vec::new(),
             program: "test".to_owned(),
             origin: None,
         }

@@ -146,6 +146,7 @@ pub(super) fn manifest(id: SnapshotId, host: &str, source: &str, root: TreeRef) 
             ..SnapshotTotals::default()
         },
         dump: None,
+        outputs: Vec::new(),
         program: "test".to_owned(),
         origin: None,
     }

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use super::IngestArgs;
 use crate::cli::exit::CommandError;
 use crate::format::snapshot::is_source_name;
-use crate::ops::ingest::{Input, pipe};
+use crate::ops::ingest::{CommandLine, Input, pipe};
 use crate::path::{Name, escape};
 
 /// Returns what the arguments ask for.
@@ -27,7 +27,8 @@ pub(super) fn input(args: &IngestArgs) -> Result<Input, CommandError> {
     }
     let name = Name::new(name.as_bytes())?;
     if !args.command.is_empty() {
-        return Ok(Input::Command { name, argv: args.command.clone() });
+        let line = CommandLine::new(name, args.command.clone());
+        return Ok(Input::Commands(vec![CommandLine { min_bytes: args.min_size, ..line }]));
     }
     let stdin = io::stdin();
     if stdin.is_terminal() {

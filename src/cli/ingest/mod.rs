@@ -165,11 +165,11 @@ fn run_end(stats: &Result<IngestStats, IngestError>) -> RunEnd {
             snapshot: Some(stats.manifest.id),
             bytes: stats.manifest.totals.bytes,
             added_bytes: stats.session.added_bytes,
-            message: match &stats.dump {
-                Some(found) if stats.manifest.completeness == Completeness::Suspicious => {
-                    dump::describe(found)
+            message: match stats.manifest.completeness {
+                Completeness::Suspicious => dump::journal_message(&stats.dumps),
+                Completeness::Complete | Completeness::Partial => {
+                    stats.failures.first().cloned().unwrap_or_default()
                 }
-                _ => stats.failures.first().cloned().unwrap_or_default(),
             },
         },
         Err(error) => RunEnd {

@@ -8,7 +8,7 @@ use crate::cli::exit::{CommandError, ErrorKind};
 use crate::cli::output::{self, json_bytes};
 use crate::cli::process::peak_memory_bytes;
 use crate::cli::snapshots;
-use crate::format::snapshot::{Completeness, Marks};
+use crate::format::snapshot::Marks;
 use crate::human;
 use crate::ops::ingest::exclude::ExcludedStats;
 use crate::ops::ingest::plan::IngestPlan;
@@ -32,7 +32,9 @@ pub(super) fn done(context: &Context, stats: &IngestStats) -> Result<(), Command
     document.insert("requests".to_owned(), context.requests());
     document.insert("excluded".to_owned(), excluded_document(&stats.excluded));
     document.insert("deltas".to_owned(), deltas_document(&stats.session.deltas));
-    document.insert("advice".to_owned(), dump::advice(stats).map(|lines| lines.join(" ")).into());
+    let advice = dump::advice(&stats.dumps);
+    let advice = (!advice.is_empty()).then(|| advice.as_flattened().join(" "));
+    document.insert("advice".to_owned(), advice.into());
     document.insert("failures".to_owned(), stats.failures.clone().into());
     output::print_json(&document)
 }
@@ -123,8 +125,8 @@ fn summarise(context: &Context, stats: &IngestStats) {
         context.tell(&format!("  {text}"));
     }
     // What is not whole is told by the error at the end.
-    if let Some(report) = stats.dump.as_ref().filter(|_| manifest.completeness != Completeness::Suspicious) {
-        context.tell(&format!("  {}", dump::describe(report)));
+    for line in dump::good(&stats.dumps) {
+        context.tell(&format!("  {line}"));
     }
     if stats.protection == Protection::Protected {
         context.tell("  protected: no rule of `yester forget` forgets it");
@@ -138,7 +140,7 @@ fn summarise(context: &Context, stats: &IngestStats) {
         human::rate(totals.bytes, stats.elapsed)
     ));
     context.tell_requests();
-    if let Some([cost, remedy]) = dump::advice(stats) {
+    for [cost, remedy] in dump::advice(&stats.dumps) {
         context.tell(&format!("advice: {cost}"));
         context.tell(&format!("        {remedy}"));
     }

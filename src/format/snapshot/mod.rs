@@ -83,6 +83,17 @@ pub enum DumpCheck {
     Broken,
 }
 
+/// One of several commands of one snapshot, and what it wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// The name of the file in the root. Raw bytes.
+    pub name: Vec<u8>,
+    /// The command, argument by argument.
+    pub command: Vec<Vec<u8>>,
+    /// What was found out about the file.
+    pub dump: Dump,
+}
+
 /// One committed backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
@@ -98,9 +109,10 @@ pub struct Manifest {
     pub host: String,
     /// Tags, sorted, without duplicates.
     pub tags: Vec<String>,
-    /// What was given: absolute paths for trees, the `--as` name for streams. Raw bytes.
+    /// What was given: absolute paths for trees, the `--as` name for streams, the names of all files for several
+    /// commands. Raw bytes.
     pub paths: Vec<Vec<u8>>,
-    /// The command whose output this is, argument by argument, where there was one.
+    /// The command whose output this is, argument by argument, where there was one; the first of several.
     pub command: Option<Vec<Vec<u8>>>,
     /// Whether all came in.
     pub completeness: Completeness,
@@ -112,8 +124,11 @@ pub struct Manifest {
     pub tree_packs: Vec<PackId>,
     /// Sums.
     pub totals: SnapshotTotals,
-    /// What was found out about a stream; nothing for file trees, and in snapshots of older programs.
+    /// What was found out about a stream; nothing for file trees, and in snapshots of older programs. Of several files
+    /// that commands wrote, the first of the worst.
     pub dump: Option<Dump>,
+    /// Each command and its file, in the order in which they ran, where there were several.
+    pub outputs: Vec<Output>,
     /// Version of the program that wrote it.
     pub program: String,
     /// The id of the snapshot that this one is a copy of, where it was made first; nothing for one that is no copy.
@@ -188,6 +203,12 @@ impl Manifest {
     #[must_use]
     pub fn identity(&self) -> SessionId {
         self.origin.unwrap_or(self.id)
+    }
+
+    /// Returns what was found out about each file that came as a stream, with its name where there are several.
+    pub fn dumps(&self) -> impl Iterator<Item = (Option<&[u8]>, &Dump)> {
+        let single = self.dump.iter().filter(|_| self.outputs.is_empty()).map(|dump| (None, dump));
+        single.chain(self.outputs.iter().map(|output| (Some(output.name.as_slice()), &output.dump)))
     }
 
     fn check(&self, id: SessionId, writer: &Writer) -> Result<(), FormatError> {

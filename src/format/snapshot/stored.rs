@@ -5,7 +5,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Completeness, Dump, DumpCheck, Manifest, Mark, MarkState, SessionMark, SnapshotObject, SnapshotTotals,
+    Completeness, Dump, DumpCheck, Manifest, Mark, MarkState, Output, SessionMark, SnapshotObject,
+    SnapshotTotals,
 };
 use crate::format::FormatError;
 use crate::format::json::{Base64, RawText, Text};
@@ -37,6 +38,8 @@ pub(super) struct StoredManifest {
     totals: StoredTotals,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     dump: Option<StoredDump>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    outputs: Vec<StoredOutput>,
     program: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     origin: Option<Text<SessionId>>,
@@ -49,6 +52,13 @@ struct StoredDump {
     reason: String,
     compressed: bool,
     filled_offsets: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredOutput {
+    name: RawText,
+    command: Vec<RawText>,
+    dump: StoredDump,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -159,6 +169,7 @@ impl From<&Manifest> for StoredManifest {
             tree_packs: manifest.tree_packs.iter().copied().map(Text).collect(),
             totals: manifest.totals.into(),
             dump: manifest.dump.clone().map(StoredDump::from),
+            outputs: manifest.outputs.iter().cloned().map(StoredOutput::from).collect(),
             program: manifest.program.clone(),
             origin: manifest.origin.map(Text),
         }
@@ -185,6 +196,7 @@ impl TryFrom<StoredManifest> for Manifest {
             tree_packs: stored.tree_packs.into_iter().map(|pack| pack.0).collect(),
             totals: stored.totals.into(),
             dump: stored.dump.map(Dump::from),
+            outputs: stored.outputs.into_iter().map(Output::from).collect(),
             program: stored.program,
             origin: stored.origin.map(|origin| origin.0),
         })
@@ -265,6 +277,20 @@ impl From<StoredDump> for Dump {
     fn from(stored: StoredDump) -> Self {
         let StoredDump { formats, check, reason, compressed, filled_offsets } = stored;
         Self { formats, check: check.into(), reason, compressed, filled_offsets }
+    }
+}
+
+impl From<Output> for StoredOutput {
+    fn from(output: Output) -> Self {
+        let Output { name, command, dump } = output;
+        Self { name: RawText(name), command: to_raw_texts(&command), dump: dump.into() }
+    }
+}
+
+impl From<StoredOutput> for Output {
+    fn from(stored: StoredOutput) -> Self {
+        let StoredOutput { name, command, dump } = stored;
+        Self { name: name.0, command: from_raw_texts(command), dump: dump.into() }
     }
 }
 

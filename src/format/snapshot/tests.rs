@@ -59,6 +59,7 @@ fn manifest() -> Manifest {
             failed_files: 7,
         },
         dump: None,
+        outputs: Vec::new(),
         program: "yester 0.1.0".into(),
         origin: None,
     }
@@ -112,7 +113,7 @@ fn the_json_of_a_manifest_is_frozen() {
     });
     assert_eq!(value, expected, "no field stands for a dump that there is not");
     let SnapshotObject::Manifest(older) = opened(&full(), |_| {}).unwrap() else { unreachable!() };
-    assert_eq!(older.dump, None);
+    assert_eq!((older.dump, older.outputs), (None, Vec::new()));
 }
 
 #[test]
@@ -276,6 +277,55 @@ fn a_dump_that_breaks_the_rules_is_refused() {
     assert!(is_malformed(&with(&|dump| dump["filled_offsets"] = (-1).into())));
 }
 
+fn outputs() -> Vec<Output> {
+    let output = |name: &[u8], check| Output {
+        name: name.to_vec(),
+        command: vec![b"pg_dumpall".to_vec(), b"--\xff".to_vec()],
+        dump: dump(check),
+    };
+    vec![output(b"shop.dump", DumpCheck::Whole), output(b"\xff.sql", DumpCheck::Broken)]
+}
+
+#[test]
+fn what_is_known_of_several_commands_survives_and_its_json_is_frozen() {
+    let manifest = Manifest { dump: Some(dump(DumpCheck::Broken)), outputs: outputs(), ..manifest() };
+    let object = SnapshotObject::Manifest(Box::new(manifest));
+    let value = serde_json::to_value(StoredSnapshot::from(&object)).unwrap();
+    let expected = json!({
+        "name": { "b64": "/y5zcWw=" },
+        "command": ["pg_dumpall", { "b64": "LS3/" }],
+        "dump": value["dump"],
+    });
+    assert_eq!((&value["outputs"][0]["name"], &value["outputs"][1]), (&"shop.dump".into(), &expected));
+    let sealed = object.seal(sid(), &keys(), &full()).unwrap();
+    assert_eq!(SnapshotObject::open(sid(), &keys(), &sealed).unwrap().1, object);
+    let later = opened(&full(), |manifest| {
+        manifest["dump"] = value["dump"].clone();
+        manifest["outputs"] = value["outputs"].clone();
+        manifest["outputs"][0]["later"] = 1.into();
+    });
+    assert_eq!(later.unwrap(), object);
+    for field in ["name", "command", "dump"] {
+        let removed = opened(&full(), |manifest| {
+            manifest["outputs"] = value["outputs"].clone();
+            drop(manifest["outputs"][1].as_object_mut().unwrap().remove(field).unwrap());
+        });
+        assert!(is_malformed(&removed), "{field}");
+    }
+    assert!(is_malformed(&opened(&full(), |manifest| manifest["outputs"] = json!({}))));
+}
+
+#[test]
+fn each_dump_is_named_where_there_are_several() {
+    let one = Manifest { dump: Some(dump(DumpCheck::Whole)), ..manifest() };
+    assert_eq!(one.dumps().collect::<Vec<_>>(), [(None, &dump(DumpCheck::Whole))]);
+    let several = Manifest { outputs: outputs(), ..one };
+    let expected = [(&b"shop.dump"[..], dump(DumpCheck::Whole)), (b"\xff.sql", dump(DumpCheck::Broken))];
+    let found: Vec<_> = several.dumps().map(|(name, dump)| (name.unwrap(), dump.clone())).collect();
+    assert_eq!(found, expected);
+    assert_eq!(manifest().dumps().count(), 0);
+}
+
 #[test]
 fn an_ingest_only_writer_speaks_for_its_own_host() {
     let own = writer(WriterClass::IngestOnly);
@@ -407,7 +457,8 @@ proptest! {
         root: ([u8; 32], u64, u64),
         packs in prop::collection::btree_set(any::<[u8; 32]>(), 0..5),
         totals: [u64; 7],
-        dump: Option<(Vec<String>, String, bool, u64)>,
+        found: Option<(Vec<String>, String, bool, u64)>,
+        output_names: Vec<Vec<u8>>,
         program: String,
         origin: Option<bool>,
     ) {
@@ -425,9 +476,13 @@ proptest! {
             totals: SnapshotTotals {
                 files, directories, others, bytes, added_bytes, stored_bytes, failed_files,
             },
-            dump: dump.map(|(formats, reason, compressed, filled_offsets)| {
+            dump: found.map(|(formats, reason, compressed, filled_offsets)| {
                 Dump { formats, check: DumpCheck::Unchecked, reason, compressed, filled_offsets }
             }),
+            outputs: output_names
+                .into_iter()
+                .map(|name| Output { command: vec![name.clone()], name, dump: dump(DumpCheck::Whole) })
+                .collect(),
             program,
             origin: origin.map(|_| sid()),
             ..manifest()

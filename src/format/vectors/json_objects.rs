@@ -11,7 +11,8 @@ use crate::format::FormatError;
 use crate::format::config::{Config, Encryption};
 use crate::format::keys::{KeySlot, SlotKind};
 use crate::format::snapshot::{
-    Completeness, Dump, DumpCheck, Manifest, Mark, MarkState, SessionMark, SnapshotObject, SnapshotTotals,
+    Completeness, Dump, DumpCheck, Manifest, Mark, MarkState, Output, SessionMark, SnapshotObject,
+    SnapshotTotals,
 };
 use crate::format::tree::{Attributes, Page, TreeRef};
 use crate::id::{PackId, SessionId, SlotId, StoreId};
@@ -137,6 +138,34 @@ fn manifest_of_copy() -> SnapshotObject {
     SnapshotObject::Manifest(Box::new(Manifest { origin: Some(origin), ..manifest_with(None) }))
 }
 
+/// Returns the frozen manifest of several commands.
+fn manifest_of_commands() -> SnapshotObject {
+    let broken = Dump {
+        formats: vec!["pg-sql".into()],
+        check: DumpCheck::Broken,
+        reason: "it ends without pg_dump's closing comment".into(),
+        compressed: false,
+        filled_offsets: 0,
+    };
+    let whole = Dump {
+        formats: vec!["pg-custom".into()],
+        check: DumpCheck::Whole,
+        reason: String::new(),
+        filled_offsets: 5,
+        ..broken.clone()
+    };
+    let outputs = vec![
+        Output {
+            name: b"shop.dump".to_vec(),
+            command: vec![b"pg_dump".to_vec(), b"--file=\xfe\x00".to_vec(), vec![]],
+            dump: whole,
+        },
+        Output { name: b"\xff.sql".to_vec(), command: vec![b"pg_dumpall".to_vec()], dump: broken.clone() },
+    ];
+    let paths = outputs.iter().map(|output| output.name.clone()).collect();
+    SnapshotObject::Manifest(Box::new(Manifest { paths, outputs, ..manifest_with(Some(broken)) }))
+}
+
 /// Returns a manifest in which every other field is used, also with bytes that are no text.
 fn manifest_with(dump: Option<Dump>) -> Manifest {
     Manifest {
@@ -162,6 +191,7 @@ fn manifest_with(dump: Option<Dump>) -> Manifest {
             failed_files: 7,
         },
         dump,
+        outputs: Vec::new(),
         program: "yester 0.1.0".into(),
         origin: None,
     }
@@ -198,7 +228,7 @@ struct Sealed {
     open: fn(&DomainKeys, &[u8]) -> Result<Writer, FormatError>,
 }
 
-const SEALED: [Sealed; 6] = [
+const SEALED: [Sealed; 7] = [
     Sealed {
         name: "session-mark",
         seal: |keys| session_mark().seal(session(), PROGRESS_MARK, keys, &writer()),
@@ -229,6 +259,14 @@ const SEALED: [Sealed; 6] = [
         open: |keys, bytes| {
             let opened = SnapshotObject::open(session(), keys, bytes);
             opened.map(|(author, object)| expect(author, &object, &manifest_of_copy()))
+        },
+    },
+    Sealed {
+        name: "manifest-of-commands",
+        seal: |keys| manifest_of_commands().seal(session(), keys, &writer()),
+        open: |keys, bytes| {
+            let opened = SnapshotObject::open(session(), keys, bytes);
+            opened.map(|(author, object)| expect(author, &object, &manifest_of_commands()))
         },
     },
     Sealed {

@@ -118,6 +118,7 @@ impl Stage {
             tree_packs: Vec::new(),
             totals: SnapshotTotals::default(),
             dump: None,
+            outputs: Vec::new(),
             program: "test".to_owned(),
             origin: None,
         };

@@ -74,7 +74,7 @@ pub(super) fn take_paths(
             totals: assembler.totals,
             failures: assembler.failures,
             excluded,
-            dump: None,
+            dumps: Vec::new(),
         })
     })
 }

@@ -1,4 +1,4 @@
-//! Ingest: writes a backup of file trees, of a stream, or of a command's output.
+//! Ingest: writes a backup of file trees, of a stream, or of what commands write.
 //!
 //! ```text
 //! walk (thread) ──events in tree order──► assemble (caller) ─► tree pages
@@ -24,7 +24,6 @@ mod selection;
 mod stream;
 mod walk;
 
-use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -35,16 +34,17 @@ use rustix::fs::{Mode, OFlags};
 
 use exclude::{ExcludeOptions, ExcludedStats, ListMounts};
 
-use crate::dump::{DumpReport, Treatment};
+use crate::dump::{DumpReport, Treatment, Verdict};
 use crate::format::FormatError;
-use crate::format::snapshot::{Completeness, Manifest, MarkState, SnapshotTotals};
+use crate::format::snapshot::{Completeness, Manifest, MarkState, Output, SnapshotTotals};
 use crate::format::tree::{Attributes, TreeRef};
 use crate::id::SnapshotId;
 use crate::path::Name;
 use crate::progress::Progress;
 use crate::repo::session::{Deltas, SessionOptions, SessionStats, SessionWriter};
 use crate::repo::{RepoError, Repository};
-use stream::verdict::TakenDump;
+pub use command::CommandLine;
+use stream::verdict::{self, TakenDump};
 
 /// What is backed up.
 pub enum Input {
@@ -57,13 +57,9 @@ pub enum Input {
         /// Read to its end.
         reader: Box<dyn Read + Send>,
     },
-    /// The output of a command, stored as one file; committed only if the command exits with 0.
-    Command {
-        /// The file's name in the snapshot.
-        name: Name,
-        /// The program and its arguments; at least the program.
-        argv: Vec<OsString>,
-    },
+    /// The output of commands that run one after the other, each stored as one file; committed only if all of them
+    /// exit with 0. At least one, and each file has a name of its own.
+    Commands(Vec<CommandLine>),
 }
 
 /// How it is backed up.
@@ -85,9 +81,9 @@ pub struct IngestOptions {
     pub threads: usize,
     /// Whether similar data is stored as differences.
     pub deltas: Deltas,
-    /// How streams and the output of commands are looked at.
+    /// How streams and what commands write are looked at.
     pub treatment: Treatment,
-    /// A stream or command that yields fewer bytes is not committed.
+    /// A stream that yields fewer bytes is not committed; each command has a bound of its own.
     pub min_bytes: u64,
     /// Folders that are left out with all below them: those of the store and of the program itself.
     pub left_out: Vec<PathBuf>,
@@ -123,10 +119,21 @@ pub struct IngestStats {
     pub excluded: ExcludedStats,
     /// What became of the snapshot, as it was asked for.
     pub protection: Protection,
-    /// What was found out about a stream or the output of a command; nothing for file trees.
-    pub dump: Option<DumpReport>,
+    /// What was found out about a stream, or about what each command wrote; nothing for file trees.
+    pub dumps: Vec<FileDump>,
     /// Time from the first look at the source to the commit.
     pub elapsed: Duration,
+}
+
+/// What was found out about a file that came as a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileDump {
+    /// Its name in the snapshot.
+    pub name: Name,
+    /// Its length.
+    pub bytes: u64,
+    /// What it is, and whether it is whole.
+    pub report: DumpReport,
 }
 
 /// Why nothing was committed.
@@ -143,6 +150,9 @@ pub enum IngestError {
     /// The stream or the output of the command broke off.
     #[error("cannot read {0}")]
     Read(String, #[source] io::Error),
+    /// What was to be run makes no snapshot: nothing was started.
+    #[error("cannot run the commands: {0}")]
+    Commands(String),
     /// The command cannot be started.
     #[error("cannot start {0}")]
     Start(String, #[source] io::Error),
@@ -214,11 +224,12 @@ pub fn ingest(
     repo.require_host(&options.host)?;
     let started = Instant::now();
     let time = options.time.unwrap_or_else(Timestamp::now);
-    let argv = match &input {
-        Input::Command { argv, .. } => {
-            Some(argv.iter().map(|word| word.as_encoded_bytes().to_vec()).collect())
+    let commands: Vec<Vec<Vec<u8>>> = match &input {
+        Input::Commands(lines) => {
+            command::check(lines)?;
+            lines.iter().map(CommandLine::words).collect()
         }
-        Input::Paths(_) | Input::Stream { .. } => None,
+        Input::Paths(_) | Input::Stream { .. } => Vec::new(),
     };
     let session_options = SessionOptions {
         level: options.level,
@@ -227,7 +238,7 @@ pub fn ingest(
         ..SessionOptions::new(&options.source)
     };
     let finish = |session: SessionWriter, taken: Result<Taken, IngestError>| match taken {
-        Ok(taken) => commit(repo, session, taken, options, time, argv.clone(), started),
+        Ok(taken) => commit(repo, session, taken, options, time, &commands, started),
         Err(error) => Err(end_after(session, error)),
     };
     match input {
@@ -249,9 +260,9 @@ pub fn ingest(
             let taken = stream::take(repo, &session, &name, reader, options, progress);
             finish(session, taken).inspect_err(|error| mend_for_next(repo, error))
         }
-        Input::Command { name, argv } => {
+        Input::Commands(lines) => {
             let session = SessionWriter::open(repo, session_options)?;
-            let taken = command::take(repo, &session, &name, &argv, options, progress);
+            let taken = command::take(repo, &session, &lines, options, progress);
             finish(session, taken).inspect_err(|error| mend_for_next(repo, error))
         }
     }
@@ -266,15 +277,15 @@ fn describe_too_small(name: &str, bytes: u64, min_bytes: u64) -> String {
 
 /// What was read.
 struct Taken {
-    /// What was given: resolved paths, or the name of the one file.
+    /// What was given: resolved paths, or the names of the files that came as streams.
     paths: Vec<Vec<u8>>,
     root_attributes: Attributes,
     root: TreeRef,
     totals: SnapshotTotals,
     failures: failures::Failures,
     excluded: ExcludedStats,
-    /// What was found out about a stream.
-    dump: Option<TakenDump>,
+    /// What was found out about each of these files, in the same order.
+    dumps: Vec<TakenDump>,
 }
 
 /// Opens `/`, and makes sure of what the walk needs.
@@ -308,16 +319,17 @@ fn commit(
     taken: Taken,
     options: &IngestOptions,
     time: Timestamp,
-    command: Option<Vec<Vec<u8>>>,
+    commands: &[Vec<Vec<u8>>],
     started: Instant,
 ) -> Result<IngestStats, IngestError> {
     let mut tags = options.tags.clone();
     tags.sort();
     tags.dedup();
-    let completeness = match &taken.dump {
-        Some(dump) => dump.completeness(),
-        None if taken.failures.count == 0 => Completeness::Complete,
-        None => Completeness::Partial,
+    let is_broken = |dump: &TakenDump| matches!(dump.file.report.verdict, Verdict::Broken(_));
+    let completeness = match taken.failures.count {
+        _ if taken.dumps.iter().any(is_broken) => Completeness::Suspicious,
+        0 => Completeness::Complete,
+        _ => Completeness::Partial,
     };
     let manifest = Manifest {
         id: session.id(),
@@ -327,20 +339,19 @@ fn commit(
         host: options.host.clone(),
         tags,
         paths: taken.paths,
-        command,
+        command: commands.first().cloned(),
         completeness,
         root_attributes: taken.root_attributes,
         root: taken.root,
         tree_packs: Vec::new(),
         totals: taken.totals,
-        dump: taken.dump.as_ref().map(TakenDump::stored),
+        dump: verdict::worst(&taken.dumps),
+        outputs: outputs(commands, &taken.dumps),
         program: concat!("yester ", env!("CARGO_PKG_VERSION")).to_owned(),
         origin: None,
     };
     let settled = session.settle()?;
-    if let Some(dump) = &taken.dump {
-        dump.check_stored(repo)?;
-    }
+    taken.dumps.iter().try_for_each(|dump| dump.check_stored(repo))?;
     let (manifest, session) = settled.commit(manifest)?;
     if options.protection == Protection::Protected {
         let id = manifest.id;
@@ -353,9 +364,21 @@ fn commit(
         failed: taken.failures.count,
         excluded: taken.excluded,
         protection: options.protection,
-        dump: taken.dump.map(|dump| dump.report),
+        dumps: taken.dumps.into_iter().map(|dump| dump.file).collect(),
         elapsed: started.elapsed(),
     })
+}
+
+/// Returns what a manifest says of each command and its file: nothing if there is only one.
+fn outputs(commands: &[Vec<Vec<u8>>], dumps: &[TakenDump]) -> Vec<Output> {
+    if commands.len() < 2 {
+        return Vec::new();
+    }
+    let output = |(command, dump): (&Vec<_>, &TakenDump)| {
+        let name = dump.file.name.as_bytes().to_vec();
+        Output { name, command: command.clone(), dump: dump.stored() }
+    };
+    commands.iter().zip(dumps).map(output).collect()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Ingests of real files into a store in memory, read back through the repository.
 
+mod commands;
 mod streams;
 
 use std::ffi::OsString;
@@ -45,7 +46,7 @@ impl Setting {
     }
 }
 
-fn options() -> IngestOptions {
+pub(super) fn options() -> IngestOptions {
     IngestOptions {
         source: "test".to_owned(),
         host: "testhost".to_owned(),
@@ -386,7 +387,7 @@ fn a_path_that_does_not_exist_stops_before_anything_is_written() {
 
 fn command(script: &str) -> Input {
     let argv = ["sh", "-c", script].map(OsString::from).to_vec();
-    Input::Command { name: Name::new(b"out").unwrap(), argv }
+    Input::Commands(vec![CommandLine::new(Name::new(b"out").unwrap(), argv)])
 }
 
 #[test]

@@ -144,6 +144,7 @@ impl Fixture {
             tree_packs: Vec::new(),
             totals: SnapshotTotals { files, ..SnapshotTotals::default() },
             dump: None,
+            outputs: Vec::new(),
             program: "test".into(),
             origin: None,
         };

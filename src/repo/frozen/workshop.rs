@@ -399,6 +399,7 @@ fn manifest(
         tree_packs: Vec::new(),
         totals: totals(lines),
         dump: None,
+        outputs: Vec::new(),
         program: format!("yester {}", env!("CARGO_PKG_VERSION")),
         origin: None,
     }

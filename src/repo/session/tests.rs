@@ -44,6 +44,7 @@ fn manifest(session: &SessionWriter, repo: &Repository) -> Manifest {
         tree_packs: Vec::new(),
         totals: SnapshotTotals::default(),
         dump: None,
+        outputs: Vec::new(),
         program: "test".to_owned(),
         origin: None,
     }

@@ -25,6 +25,7 @@ fn snapshot(time: &str) -> Snapshot {
         tree_packs: Vec::new(),
         totals: SnapshotTotals::default(),
         dump: None,
+        outputs: Vec::new(),
         program: "test".to_owned(),
         origin: None,
     };

@@ -1,4 +1,4 @@
-//! Reads a stream into the session: a snapshot of one file.
+//! Reads streams into the session: a snapshot of a file for each.
 //!
 //! What a dump needs at its beginning may be known at its end only. So chunks are stored as they come, and the list
 //! of them is put together last. What is a whole dump is for [`crate::dump`] to say; [`verdict`] has what follows.
@@ -14,7 +14,7 @@ use super::exclude::ExcludedStats;
 use super::failures::{Failures, ReadError};
 use super::file::{self, ContentWriter};
 use super::metadata::OwnerNames;
-use super::{IngestError, IngestOptions, Taken};
+use super::{FileDump, IngestError, IngestOptions, Taken};
 use crate::crypto::hash::ChunkKind;
 use crate::dump::{DumpReader, DumpReport, Treatment};
 use crate::format::content::Content;
@@ -27,9 +27,9 @@ use crate::repo::session::SessionWriter;
 use items::{ITEMS_IN_MEMORY, ItemSpool};
 use verdict::{Completed, TakenDump};
 
-/// Permissions of the one file: a dump is nobody else's business.
+/// Permissions of a file: a dump is nobody else's business.
 const FILE_MODE: u16 = 0o600;
-/// Permissions of the directory around it.
+/// Permissions of the directory around them.
 const DIRECTORY_MODE: u16 = 0o700;
 
 /// What was stored of a stream.
@@ -42,14 +42,29 @@ pub(super) struct Streamed {
     report: DumpReport,
 }
 
-impl Streamed {
-    /// Returns the number of bytes that came.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
+/// A stream that came to its end, as a file of the snapshot.
+pub(super) struct StreamFile {
+    name: Name,
+    streamed: Streamed,
+    /// When it came to its end.
+    time: Timestamp,
+}
+
+impl StreamFile {
+    /// Gives a stream that just ended its name.
+    ///
+    /// # Errors
+    /// [`IngestError::TooSmall`] if it has fewer bytes than `min_bytes`: that is no backup.
+    pub(super) fn new(name: &Name, streamed: Streamed, min_bytes: u64) -> Result<Self, IngestError> {
+        let bytes = streamed.bytes;
+        if bytes < min_bytes {
+            return Err(IngestError::TooSmall { name: name.to_string(), bytes, min_bytes });
+        }
+        Ok(Self { name: name.clone(), streamed, time: Timestamp::now() })
     }
 }
 
-/// Reads `reader` to its end as the file `name`.
+/// Reads `reader` to its end as the only file, `name`.
 pub(super) fn take(
     repo: &Repository,
     session: &SessionWriter,
@@ -62,8 +77,8 @@ pub(super) fn take(
         ReadError::File(source) => IngestError::Read(name.to_string(), source),
         ReadError::Fatal(error) => error,
     })?;
-    check_size(name, streamed.bytes(), options)?;
-    snapshot_of(repo, session, name, streamed)
+    let file = StreamFile::new(name, streamed, options.min_bytes)?;
+    snapshot_of(repo, session, vec![file])
 }
 
 /// Stores all that `reader` yields, and finds out what it is.
@@ -117,32 +132,42 @@ fn join(
     writer.finish()
 }
 
-/// Refuses what is too little to be a backup.
-pub(super) fn check_size(name: &Name, bytes: u64, options: &IngestOptions) -> Result<(), IngestError> {
-    let min_bytes = options.min_bytes;
-    if bytes < min_bytes {
-        return Err(IngestError::TooSmall { name: name.to_string(), bytes, min_bytes });
-    }
-    Ok(())
-}
-
-/// Builds the tree around one file.
+/// Builds the tree around the files.
 pub(super) fn snapshot_of(
     repo: &Repository,
     session: &SessionWriter,
-    name: &Name,
-    streamed: Streamed,
+    files: Vec<StreamFile>,
 ) -> Result<Taken, IngestError> {
-    let Streamed { content, bytes, completed_head_bytes: head_bytes, report } = streamed;
-    let completed =
-        (head_bytes > 0).then(|| Completed { name: name.to_string(), content: content.clone(), head_bytes });
-    let now = Timestamp::now();
-    let (seconds, nanoseconds) = (now.as_second(), u32::try_from(now.subsec_nanosecond()).unwrap_or(0));
+    let paths = files.iter().map(|file| file.name.as_bytes().to_vec()).collect();
+    let root_attributes = Attributes { mode: DIRECTORY_MODE, ..own_attributes(Timestamp::now()) };
+    let mut totals = SnapshotTotals::default();
+    let (mut entries, mut dumps) = (Vec::new(), Vec::new());
+    for StreamFile { name, streamed, time } in files {
+        let Streamed { content, bytes, completed_head_bytes: head_bytes, report } = streamed;
+        totals.files += 1;
+        totals.bytes = totals.bytes.saturating_add(bytes);
+        let completed = (head_bytes > 0).then(|| Completed { content: content.clone(), head_bytes });
+        dumps.push(TakenDump { file: FileDump { name: name.clone(), bytes, report }, completed });
+        let attributes = Attributes { mode: FILE_MODE, ..own_attributes(time) };
+        entries.push(Entry { name, attributes, link: None, kind: EntryKind::File(content) });
+    }
+    entries.sort_by(|one, other| one.name.cmp(&other.name));
+    let mut emit = |page: Vec<u8>| session.add(ChunkKind::Tree, &page).map_err(IngestError::from);
+    let mut builder = TreeBuilder::new(repo.keys().ids().clone());
+    entries.into_iter().try_for_each(|entry| builder.push(entry, &mut emit))?;
+    let root = builder.finish(&mut emit)?;
+    let (failures, excluded) = (Failures::default(), ExcludedStats::default());
+    Ok(Taken { paths, root_attributes, root, totals, failures, excluded, dumps })
+}
+
+/// Returns the attributes of what we made at a time.
+fn own_attributes(time: Timestamp) -> Attributes {
+    let (seconds, nanoseconds) = (time.as_second(), u32::try_from(time.subsec_nanosecond()).unwrap_or(0));
     let time = Time { seconds, nanoseconds };
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let mut owners = OwnerNames::default();
-    let file_attributes = Attributes {
-        mode: FILE_MODE,
+    Attributes {
+        mode: 0,
         uid,
         gid,
         user: owners.user(uid),
@@ -151,26 +176,7 @@ pub(super) fn snapshot_of(
         ctime: time,
         btime: None,
         xattrs: Vec::new(),
-    };
-    let root_attributes = Attributes { mode: DIRECTORY_MODE, ..file_attributes.clone() };
-    let entry =
-        Entry { name: name.clone(), attributes: file_attributes, link: None, kind: EntryKind::File(content) };
-    let mut emit = |page: Vec<u8>| session.add(ChunkKind::Tree, &page).map_err(IngestError::from);
-    let mut builder = TreeBuilder::new(repo.keys().ids().clone());
-    builder.push(entry, &mut emit)?;
-    let root = builder.finish(&mut emit)?;
-    let totals = SnapshotTotals { files: 1, bytes, ..SnapshotTotals::default() };
-    let paths = vec![name.as_bytes().to_vec()];
-    let (failures, excluded) = (Failures::default(), ExcludedStats::default());
-    Ok(Taken {
-        paths,
-        root_attributes,
-        root,
-        totals,
-        failures,
-        excluded,
-        dump: Some(TakenDump { report, completed }),
-    })
+    }
 }
 
 #[cfg(test)]
@@ -230,9 +236,10 @@ mod tests {
         let (content, _) = store(&test, b"PGDMP, but no more", b"and a body", 3);
         let formats = vec![DumpFormat::PgCustom];
         let report = DumpReport { formats, verdict: Verdict::Whole, compressed: false, filled_offsets: 1 };
-        let taken = |report: &DumpReport, head_bytes| TakenDump {
-            report: report.clone(),
-            completed: Some(Completed { name: "shop.dump".to_owned(), content: content.clone(), head_bytes }),
+        let taken = |report: &DumpReport, head_bytes| {
+            let name = Name::new(b"shop.dump").unwrap();
+            let file = FileDump { name, bytes: 28, report: report.clone() };
+            TakenDump { file, completed: Some(Completed { content: content.clone(), head_bytes }) }
         };
         let repo = test.open();
         for head_bytes in [5, 18, 1 << 40] {

@@ -118,7 +118,7 @@ fn file_trees_are_no_dumps() {
     let setting = Setting::new();
     setting.write("file", b"x");
     let stats = setting.ingest(&setting.test.open(), &Silent);
-    assert_eq!((stats.manifest.dump, stats.dump), (None, None));
+    assert_eq!((stats.manifest.dump, stats.dumps), (None, Vec::new()));
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn a_piped_archive_is_stored_as_pg_dump_writes_it_into_a_file() {
     let repo = test.open();
     let archive = Archive::new(&[&noise(3_000_000), b"", &noise(5000)]);
     let stats = take(&repo, &archive.bytes);
-    assert_eq!(stats.dump.as_ref().unwrap().verdict, Verdict::Whole);
+    assert_eq!(stats.dumps[0].report.verdict, Verdict::Whole);
     let dump = stats.manifest.dump.as_ref().unwrap();
     assert_eq!((&dump.formats[..], dump.check), (&["pg-custom".to_owned()][..], DumpCheck::Whole));
     assert_eq!((dump.filled_offsets, dump.compressed, dump.reason.as_str()), (3, false, ""));
@@ -163,7 +163,7 @@ fn a_dump_that_is_cut_short_is_kept_and_never_latest() {
     for whole in [&archive, &compressed] {
         for part in [whole.len() - 1, whole.len() / 2, 64] {
             let stats = take(&repo, &whole[..part]);
-            assert_eq!(stats.manifest.completeness, Completeness::Suspicious, "{:?}", stats.dump);
+            assert_eq!(stats.manifest.completeness, Completeness::Suspicious, "{:?}", stats.dumps);
             let dump = stats.manifest.dump.as_ref().unwrap();
             assert_eq!(dump.check, DumpCheck::Broken);
             assert!(!dump.reason.is_empty());
@@ -180,7 +180,7 @@ fn compressed_dumps_are_known_as_such() {
     let test = TestStore::new();
     let repo = test.open();
     let stats = take(&repo, &zstd::encode_all(&noise(20_000)[..], 3).unwrap());
-    let report = stats.dump.as_ref().unwrap();
+    let report = &stats.dumps[0].report;
     assert_eq!((report.formats.first(), report.compressed), (Some(&DumpFormat::Zstd), true));
     assert!(stats.manifest.dump.unwrap().compressed);
     let stats = crate::ops::stats::stats(&repo, &|_| true).unwrap();
@@ -199,11 +199,12 @@ fn the_gate_comes_last() {
     let cat = format!("cat {}", cut.display());
     let failed = ingest(&repo, command(&format!("{cat}; exit 3")), &options(), &Silent);
     assert!(matches!(failed, Err(IngestError::CommandFailed { .. })));
-    let options = |min_bytes| IngestOptions { min_bytes, ..options() };
-    let short = ingest(&repo, command(&cat), &options(1 << 20), &Silent);
+    let Input::Commands(mut lines) = command(&cat) else { unreachable!() };
+    lines[0].min_bytes = 1 << 20;
+    let short = ingest(&repo, Input::Commands(lines), &options(), &Silent);
     assert!(matches!(short, Err(IngestError::TooSmall { .. })));
     assert_eq!(repo.snapshots().unwrap().len(), 0);
-    let stats = ingest(&repo, command(&cat), &options(1), &Silent).unwrap();
+    let stats = ingest(&repo, command(&cat), &options(), &Silent).unwrap();
     assert_eq!(stats.manifest.completeness, Completeness::Suspicious);
 }
 
