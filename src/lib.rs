@@ -32,6 +32,8 @@ pub mod ops;
 pub mod vfs;
 // Layer 5: the kernel's side of a mount.
 pub mod fuse;
+// Layer 6: what a configuration file asks for.
+pub mod jobs;
 // Layer 7: the command line.
 pub mod cli;
 // For tests: how sessions and collectors work together.

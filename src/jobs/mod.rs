@@ -1,0 +1,7 @@
+//! What happens by itself: backups that are due, their health, alerts, reports and schedules.
+//!
+//! Nothing here touches the terminal, the environment or the home folder, and whatever depends on time is told what
+//! time it is. The command line around it is [`crate::cli`].
+
+pub mod calendar;
+pub mod config;
