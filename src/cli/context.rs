@@ -1,11 +1,12 @@
 //! What every command shares: the global options, and how the store is opened.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use clap::{Args, ValueEnum, ValueHint};
 
+use super::configuration::{ConfigFile, named_store, store_at};
 use super::credentials::{self, KeySource};
 use super::exit::{CommandError, ErrorKind};
 use super::folders::local_folders;
@@ -15,6 +16,7 @@ use super::progress::{Reporter, Show};
 use crate::crypto::slot::Credential;
 use crate::format::config::Encryption;
 use crate::human;
+use crate::jobs::config::{Config, StoreConfig};
 use crate::path::Name;
 use crate::repo::open::{LocalFolders, OpenOptions};
 use crate::repo::{RepoError, Repository};
@@ -40,12 +42,15 @@ pub(super) enum LogFormat {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(super) struct GlobalArgs {
-    /// The store: a directory, or s3://BUCKET/PREFIX [env: YESTER_STORE]
+    /// The store: a directory, s3://BUCKET/PREFIX, or the name of a configured one [env: YESTER_STORE]
     #[arg(long, global = true, value_name = "STORE", value_hint = ValueHint::DirPath)]
     pub(super) store: Option<OsString>,
     /// Open the store with the key in this file [env: YESTER_KEY_FILE]
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) key_file: Option<PathBuf>,
+    /// The configuration [env: YESTER_CONFIG] [default: /etc/yester/config.toml]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) config: Option<PathBuf>,
     /// Answer with one JSON document
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -76,6 +81,9 @@ pub(super) struct GlobalArgs {
 pub(super) struct Context {
     global: GlobalArgs,
     folders: LocalFolders,
+    config_file: ConfigFile,
+    /// What that says, once somebody asked; nothing if there is none.
+    config: OnceLock<Option<Config>>,
     /// The places that were opened, by where they are.
     opened: Mutex<Vec<(Location, Arc<dyn ObjectStore>)>>,
 }
@@ -86,8 +94,60 @@ impl Context {
         // Read here rather than by clap: an empty variable is none, and its usage messages name what was typed alone.
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         global.store = global.store.or_else(|| variable(STORE));
-        global.key_file = global.key_file.or_else(|| variable(KEY_FILE).map(PathBuf::from));
-        Ok(Self { global, folders: local_folders()?, opened: Mutex::default() })
+        let config_file = ConfigFile::find(global.config.take());
+        Ok(Self {
+            global,
+            folders: local_folders()?,
+            config_file,
+            config: OnceLock::new(),
+            opened: Mutex::default(),
+        })
+    }
+
+    /// Returns where the configuration is, or would be.
+    pub(super) fn config_path(&self) -> &Path {
+        self.config_file.path()
+    }
+
+    /// Returns the configuration.
+    pub(super) fn configuration(&self) -> Result<&Config, CommandError> {
+        self.configuration_if_any()?.ok_or_else(|| {
+            CommandError::usage(format!("there is no configuration at {}", self.config_path().display()))
+                .hint("give --config FILE; docs/guide/configuration.md shows how to write one")
+        })
+    }
+
+    /// Returns the host that configured backups belong to.
+    pub(super) fn configured_host(&self) -> Result<String, CommandError> {
+        self.configuration()?.host.clone().map_or_else(host_name, Ok)
+    }
+
+    /// Returns the configuration, if there is one.
+    fn configuration_if_any(&self) -> Result<Option<&Config>, CommandError> {
+        if let Some(config) = self.config.get() {
+            return Ok(config.as_ref());
+        }
+        let config = self.config_file.read()?;
+        Ok(self.config.get_or_init(|| config).as_ref())
+    }
+
+    /// Returns the place that a text on the command line means: that of a configured store, or as it says.
+    pub(super) fn resolve(&self, text: &OsStr) -> Result<Location, CommandError> {
+        // What is clearly a place needs no configuration, not even one that can be read.
+        let is_name = text.to_str().is_some_and(|text| !text.contains('/'));
+        if is_name
+            && let Some(config) = self.configuration_if_any()?
+            && let Some(store) = named_store(config, text)
+        {
+            return Ok(store.location.clone());
+        }
+        Ok(Location::parse(text)?)
+    }
+
+    /// Returns what the configuration says of the store at a place; nothing if there is none that can be read: who says
+    /// all on the command line needs none.
+    pub(super) fn configured(&self, location: &Location) -> Option<&StoreConfig> {
+        self.configuration_if_any().ok().flatten().and_then(|config| store_at(config, location))
     }
 
     /// Tells whether the answer is to be JSON.
@@ -119,7 +179,8 @@ impl Context {
         if let Some((_, store)) = opened.iter().find(|(place, _)| place == location) {
             return Ok(Arc::clone(store));
         }
-        let store = self.global.network.open(location, &self.folders.state)?;
+        let network = self.configured(location).map(|store| &store.network);
+        let store = self.global.network.open(location, network, &self.folders.state)?;
         opened.push((location.clone(), Arc::clone(&store)));
         Ok(store)
     }
@@ -141,22 +202,37 @@ impl Context {
         &self.folders
     }
 
-    /// Returns the key file that was given.
-    pub(super) fn key_file(&self) -> Option<&std::path::Path> {
-        self.global.key_file.as_deref()
+    /// Returns the key file that was given, on the command line or by the environment.
+    pub(super) fn key_file(&self) -> Option<PathBuf> {
+        let variable = || std::env::var_os(KEY_FILE).filter(|value| !value.is_empty()).map(PathBuf::from);
+        self.global.key_file.clone().or_else(variable)
     }
 
-    /// Returns where the key comes from.
+    /// Returns where the key of a new store comes from.
     pub(super) fn key_source(&self) -> KeySource {
-        KeySource::find(self.key_file())
+        KeySource::find(self.key_file().as_deref())
+    }
+
+    /// Returns where the key of the store at a place comes from: what was typed counts before what is configured for
+    /// it, and that before the environment, which may mean another store.
+    pub(super) fn key_source_of(&self, location: &Location) -> KeySource {
+        let configured = self.configured(location).and_then(|store| store.key.as_ref());
+        match (&self.global.key_file, configured) {
+            (None, Some(key)) => KeySource::of(key),
+            _ => self.key_source(),
+        }
     }
 
     /// Returns where the store is.
     pub(super) fn location(&self) -> Result<Location, CommandError> {
-        let text = self.global.store.as_deref().ok_or_else(|| {
-            CommandError::usage("no store was given").hint(format!("give --store STORE or set {STORE}"))
-        })?;
-        Ok(Location::parse(text)?)
+        if let Some(text) = self.global.store.as_deref() {
+            return self.resolve(text);
+        }
+        let first = self.configuration_if_any()?.and_then(Config::first_store);
+        first.map(|store| store.location.clone()).ok_or_else(|| {
+            CommandError::usage("no store was given")
+                .hint(format!("give --store STORE, set {STORE}, or write a configuration"))
+        })
     }
 
     /// Starts to show the progress of an operation.
@@ -182,7 +258,7 @@ impl Context {
     /// recent packs.
     pub(super) fn open_as_writer(&self, base_cache_bytes: Option<u64>) -> Result<Repository, CommandError> {
         let location = self.location()?;
-        let source = self.key_source();
+        let source = self.key_source_of(&location);
         let question = format!("passphrase of {location}");
         let mut ask = || source.credential(&question);
         self.open_asking(&location, source.configured().as_deref(), base_cache_bytes, &mut ask)
@@ -191,7 +267,7 @@ impl Context {
     /// Opens the store as [`Self::open`] does, and returns what opened it; nothing for a store without encryption.
     pub(super) fn open_keeping_credential(&self) -> Result<(Repository, Option<Credential>), CommandError> {
         let location = self.location()?;
-        let source = self.key_source();
+        let source = self.key_source_of(&location);
         let question = format!("passphrase of {location}");
         let mut kept = None;
         let mut ask = || source.credential(&question).inspect(|credential| kept = Some(credential.clone()));

@@ -62,6 +62,9 @@ pub(super) struct CopyArgs {
     /// Only those that are at most so much older than the latest of their series, such as 30d
     #[arg(long, value_name = "TIME", value_parser = human::parse_span)]
     within: Option<Span>,
+    /// Create no store where there is none
+    #[arg(long)]
+    no_create: bool,
     /// Open the other store with the key in this file
     #[arg(long, value_name = "FILE")]
     to_key_file: Option<PathBuf>,
@@ -82,7 +85,7 @@ pub(super) struct CopyArgs {
 /// Copies, or says what that would do.
 pub(super) fn run(context: &Context, args: &CopyArgs) -> Result<(), CommandError> {
     let started = Instant::now();
-    let location = Location::parse(&args.to)?;
+    let location = context.resolve(&args.to)?;
     let (repo, credential) = context.open_keeping_credential()?;
     let chosen = choose(&repo, args)?;
     let key = SecondKey {
@@ -90,7 +93,7 @@ pub(super) fn run(context: &Context, args: &CopyArgs) -> Result<(), CommandError
         passphrase_file: ("--to-passphrase-file", args.to_passphrase_file.as_ref()),
     };
     let (destination, created) = match second::open(context, &location, &key, credential.as_ref()) {
-        Err(error) if error.kind() == ErrorKind::NoStore => {
+        Err(error) if error.kind() == ErrorKind::NoStore && !args.no_create => {
             second::require_unseen(context, &location)?;
             if args.dry_run {
                 (None, false)

@@ -12,6 +12,8 @@ use zeroize::Zeroizing;
 use super::exit::{CommandError, ErrorKind};
 use crate::crypto::slot::{Credential, FileKey};
 use crate::crypto::{CryptoError, ingest_key};
+use crate::jobs::config::{KeyPlace, SecretPlace};
+use crate::jobs::secret;
 
 /// The variables that give a passphrase, in the order in which they count.
 const PASSPHRASE: &str = "YESTER_PASSPHRASE";
@@ -32,6 +34,8 @@ pub(super) enum KeySource {
     File(PathBuf),
     /// What a shell command prints.
     Command(OsString),
+    /// A passphrase whose place the configuration names.
+    Configured(SecretPlace),
     /// The person at the terminal.
     Prompt,
 }
@@ -48,6 +52,14 @@ impl KeySource {
             .unwrap_or(Self::Prompt)
     }
 
+    /// Returns where the key of a configured store comes from.
+    pub(super) fn of(key: &KeyPlace) -> Self {
+        match key {
+            KeyPlace::KeyFile(path) => Self::KeyFile(path.clone()),
+            KeyPlace::Passphrase(place) => Self::Configured(place.clone()),
+        }
+    }
+
     /// Returns how people gave this key; nothing for a prompt, which is only a way to ask.
     pub(super) fn configured(&self) -> Option<String> {
         match self {
@@ -55,6 +67,7 @@ impl KeySource {
             Self::Variable(_) => Some(PASSPHRASE.to_owned()),
             Self::File(_) => Some(PASSPHRASE_FILE.to_owned()),
             Self::Command(_) => Some(PASSPHRASE_COMMAND.to_owned()),
+            Self::Configured(place) => Some(format!("{place} of the configuration")),
             Self::Prompt => None,
         }
     }
@@ -73,6 +86,8 @@ impl KeySource {
             Self::Variable(value) => utf8(value.as_encoded_bytes())?,
             Self::File(path) => first_line(&read_secret(path)?)?,
             Self::Command(command) => first_line(&run_command(command)?)?,
+            Self::Configured(place) => secret::read(place, &|name| std::env::var_os(name))
+                .map_err(|source| CommandError::new(ErrorKind::WrongKey, source))?,
             Self::KeyFile(_) | Self::Prompt => prompt(question)?,
         };
         if text.is_empty() {

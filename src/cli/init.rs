@@ -1,7 +1,6 @@
 //! `yester init`: creates a store.
 
 use std::ffi::OsString;
-use std::path::Path;
 use std::sync::Arc;
 
 use clap::Args;
@@ -51,17 +50,17 @@ pub(super) struct InitArgs {
 /// Creates a store.
 pub(super) fn run(context: &Context, args: InitArgs) -> Result<(), CommandError> {
     let location = match &args.place {
-        Some(place) => Location::parse(place)?,
+        Some(place) => context.resolve(place)?,
         None => context.location()?,
     };
     if let Some(like) = &args.like {
-        return create_like(context, &location, &Location::parse(like)?);
+        return create_like(context, &location, &context.resolve(like)?);
     }
     refuse_used_directory(&location)?;
     let credentials = if args.no_encryption {
-        refuse_secrets(context.key_file())?
+        refuse_secrets(&context.key_source_of(&location))?
     } else {
-        new_credentials(context.key_file())?
+        new_credentials(&context.key_source_of(&location))?
     };
     let store = create_place(context, &location)?;
     let options = CreateOptions { credentials, chunker: chunker_params(args.chunk_size) };
@@ -93,7 +92,7 @@ pub(super) fn create_place(
 
 /// Creates a store with the keys of another one.
 fn create_like(context: &Context, location: &Location, like: &Location) -> Result<(), CommandError> {
-    let source = context.key_source();
+    let source = context.key_source_of(like);
     let question = format!("passphrase of {like}");
     let repo =
         context.open_with(like, source.configured().as_deref(), &mut || source.credential(&question))?;
@@ -146,8 +145,8 @@ fn print_document(location: &Location, recovery_key: Option<&str>) -> Result<(),
     output::print_json(&json!({ "store": location.to_string(), "recovery_key": recovery_key }))
 }
 
-fn refuse_secrets(key_file: Option<&Path>) -> Result<Vec<Credential>, CommandError> {
-    match KeySource::find(key_file).configured() {
+fn refuse_secrets(source: &KeySource) -> Result<Vec<Credential>, CommandError> {
+    match source.configured() {
         None => Ok(Vec::new()),
         Some(configured) => {
             Err(CommandError::usage(format!("--no-encryption was given, and {configured} as well"))
@@ -158,9 +157,12 @@ fn refuse_secrets(key_file: Option<&Path>) -> Result<Vec<Credential>, CommandErr
 }
 
 /// Collects what is to open the new store: a passphrase, a key file, or both.
-fn new_credentials(key_file: Option<&Path>) -> Result<Vec<Credential>, CommandError> {
+fn new_credentials(given: &KeySource) -> Result<Vec<Credential>, CommandError> {
     let mut credentials = Vec::new();
-    let source = KeySource::find(None);
+    let (key_file, source) = match given {
+        KeySource::KeyFile(path) => (Some(path), KeySource::find(None)),
+        other => (None, other.clone()),
+    };
     match (&source, key_file) {
         // A machine that has a key file needs no passphrase; people without one are asked for it.
         (KeySource::Prompt, Some(_)) if !credentials::can_prompt() => {}

@@ -6,6 +6,7 @@
 mod accept;
 mod background;
 mod cat;
+mod configuration;
 mod context;
 mod copy;
 mod credentials;

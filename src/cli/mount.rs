@@ -72,7 +72,7 @@ pub(super) fn run(context: &Context, args: &MountArgs) -> Result<(), CommandErro
     // What is wrong with the mount point should be known before anybody types a passphrase.
     let mountpoint = fuse::prepare(&args.mountpoint)?;
     let ownership = ownership(args)?;
-    let source = key_source(context, args);
+    let source = key_source(context, args, &location);
     let configured = match &args.passphrase_file {
         Some(path) => Some(format!("the passphrase file {}", path.display())),
         None => source.configured(),
@@ -96,8 +96,8 @@ pub(super) fn run(context: &Context, args: &MountArgs) -> Result<(), CommandErro
 }
 
 /// Returns where the key comes from: a file that was named for this mount counts first.
-fn key_source(context: &Context, args: &MountArgs) -> KeySource {
-    args.passphrase_file.clone().map_or_else(|| context.key_source(), KeySource::File)
+fn key_source(context: &Context, args: &MountArgs, location: &Location) -> KeySource {
+    args.passphrase_file.clone().map_or_else(|| context.key_source_of(location), KeySource::File)
 }
 
 fn serve_for(

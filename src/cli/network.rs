@@ -9,6 +9,7 @@ use jiff::SignedDuration;
 
 use super::exit::CommandError;
 use crate::human;
+use crate::jobs::config::Network;
 use crate::repo::open::absent;
 use crate::store::ahead::ReadAhead;
 use crate::store::local::LocalStore;
@@ -21,19 +22,18 @@ use crate::store::{ObjectStore, StoreErrorKind};
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Stores over a network")]
 pub(super) struct NetworkArgs {
-    /// Requests under way at the same time
-    #[arg(long, global = true, value_name = "N", default_value_t = 8,
-          value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub(super) connections: u16,
+    /// Requests under way at the same time [default: 8]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(super) connections: Option<u16>,
     /// Send at most so many bytes a second
     #[arg(long, global = true, value_name = "SIZE", value_parser = human::parse_bytes)]
     limit_upload: Option<u64>,
     /// Receive at most so many bytes a second
     #[arg(long, global = true, value_name = "SIZE", value_parser = human::parse_bytes)]
     limit_download: Option<u64>,
-    /// How long to try again what fails or hangs
-    #[arg(long, global = true, value_name = "TIME", default_value = "2m", value_parser = human::parse_duration)]
-    store_timeout: SignedDuration,
+    /// How long to try again what fails or hangs [default: 2m]
+    #[arg(long, global = true, value_name = "TIME", value_parser = human::parse_duration)]
+    store_timeout: Option<SignedDuration>,
     /// Storage class of packs in S3, such as STANDARD_IA
     #[arg(long, global = true, value_name = "CLASS", value_parser = s3::parse_storage_class)]
     storage_class: Option<String>,
@@ -43,11 +43,12 @@ pub(super) struct NetworkArgs {
 }
 
 impl NetworkArgs {
-    /// Opens the place where a store is or is to be.
+    /// Opens the place where a store is or is to be; what is not said here is as `configured`.
     /// What `state` remembers is told where there is none.
     pub(super) fn open(
         &self,
         location: &Location,
+        configured: Option<&Network>,
         state: &Path,
     ) -> Result<Arc<dyn ObjectStore>, CommandError> {
         match location {
@@ -58,7 +59,8 @@ impl NetworkArgs {
                 opened => Ok(Arc::new(opened?)),
             },
             Location::S3(place) => {
-                let store = Arc::new(S3Store::connect(place.clone(), self.s3_options())?);
+                let options = self.s3_options(&configured.cloned().unwrap_or_default());
+                let store = Arc::new(S3Store::connect(place.clone(), options)?);
                 let ahead = ReadAhead::new(store)
                     .map_err(|source| CommandError::io(format!("cannot read from {location}"), source))?;
                 Ok(Arc::new(ahead))
@@ -66,14 +68,19 @@ impl NetworkArgs {
         }
     }
 
-    fn s3_options(&self) -> S3Options {
+    fn s3_options(&self, configured: &Network) -> S3Options {
+        let usual = S3Options::default();
+        let timeout = self.store_timeout.or(configured.timeout);
         S3Options {
-            connections: self.connections.into(),
-            upload_limit: self.limit_upload,
-            download_limit: self.limit_download,
-            patience: Patience::new(Duration::try_from(self.store_timeout).unwrap_or_default()),
-            storage_class: self.storage_class.clone(),
-            encryption: self.sse.clone(),
+            connections: self.connections.or(configured.connections).map_or(usual.connections, usize::from),
+            upload_limit: self.limit_upload.or(configured.limit_upload),
+            download_limit: self.limit_download.or(configured.limit_download),
+            patience: timeout.map_or(usual.patience, |timeout| {
+                Patience::new(Duration::try_from(timeout).unwrap_or_default())
+            }),
+            storage_class: self.storage_class.clone().or_else(|| configured.storage_class.clone()),
+            encryption: self.sse.clone().or_else(|| configured.sse.clone()),
+            access: configured.access.clone(),
         }
     }
 }

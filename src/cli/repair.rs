@@ -20,7 +20,6 @@ use crate::ops::repair::{
 };
 use crate::progress::error_chain;
 use crate::repo::snapshots::Snapshot;
-use crate::store::location::Location;
 
 /// Bring back what is damaged or missing
 #[derive(Debug, Args)]
@@ -76,7 +75,7 @@ pub(super) fn run(context: &Context, args: &RepairArgs) -> Result<(), CommandErr
                 key_file: ("--from-key-file", args.from_key_file.as_ref()),
                 passphrase_file: ("--from-passphrase-file", args.from_passphrase_file.as_ref()),
             };
-            let from = second::open(context, &Location::parse(from)?, &key, credential.as_ref())?;
+            let from = second::open(context, &context.resolve(from)?, &key, credential.as_ref())?;
             require_same_domain(&repo, &from)?;
             Some(from)
         }

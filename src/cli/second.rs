@@ -24,9 +24,11 @@ pub(super) struct SecondKey<'a> {
 }
 
 impl SecondKey<'_> {
-    fn source(&self) -> Option<KeySource> {
+    /// Returns where the key comes from that is said for this store, on the command line or in the configuration.
+    fn source(&self, context: &Context, location: &Location) -> Option<KeySource> {
         let key_file = self.key_file.1.cloned().map(KeySource::KeyFile);
-        key_file.or_else(|| self.passphrase_file.1.cloned().map(KeySource::File))
+        let given = key_file.or_else(|| self.passphrase_file.1.cloned().map(KeySource::File));
+        given.or_else(|| context.configured(location)?.key.as_ref().map(KeySource::of))
     }
 
     fn hint(&self) -> String {
@@ -45,7 +47,7 @@ pub(super) fn open(
     key: &SecondKey<'_>,
     first: Option<&Credential>,
 ) -> Result<Repository, CommandError> {
-    let repo = match (key.source(), first) {
+    let repo = match (key.source(context, location), first) {
         (Some(source), _) => {
             let question = format!("passphrase of {location}");
             context.try_open(location, None, &mut || source.credential(&question))?

@@ -10,9 +10,9 @@ use crate::repo::snapshots::Snapshot;
 /// Options that choose series.
 #[derive(Debug, Args)]
 pub(super) struct SeriesFilter {
-    /// Only snapshots of this source
-    #[arg(long, value_name = "SOURCE")]
-    source: Option<String>,
+    /// Only snapshots of this source; may be repeated
+    #[arg(long = "source", id = "source", value_name = "SOURCE")]
+    sources: Vec<String>,
     /// Only snapshots of this host
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
@@ -21,7 +21,7 @@ pub(super) struct SeriesFilter {
 impl SeriesFilter {
     /// Tells whether a snapshot is of a series that is chosen.
     pub(super) fn matches(&self, manifest: &Manifest) -> bool {
-        self.source.as_ref().is_none_or(|source| *source == manifest.source)
+        (self.sources.is_empty() || self.sources.contains(&manifest.source))
             && self.host.as_ref().is_none_or(|host| *host == manifest.host)
     }
 }

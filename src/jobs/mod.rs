@@ -5,3 +5,5 @@
 
 pub mod calendar;
 pub mod config;
+pub mod secret;
+pub mod sources;

@@ -1,5 +1,6 @@
 //! `yester ingest`: writes a backup of paths, of standard input, or of a command's output.
 
+mod configured;
 mod dump;
 mod exclude;
 mod input;
@@ -53,11 +54,16 @@ Examples:
 pub(super) struct IngestArgs {
     /// Files and directories
     #[arg(value_name = "PATH", conflicts_with = "stream_name")]
-    #[arg(required_unless_present_any = ["stream_name", "files_from", "files_from0"])]
+    #[arg(required_unless_present_any = ["stream_name", "files_from", "files_from0", "configured"])]
     paths: Vec<PathBuf>,
     /// Store standard input, or what CMD prints, as a file of this name
     #[arg(long = "as", value_name = "NAME", id = "stream_name")]
     stream_name: Option<OsString>,
+    /// Back up what the configuration says of SOURCE
+    #[arg(long, value_name = "SOURCE", conflicts_with_all = [
+        "paths", "stream_name", "source", "host", "time", "files_from", "files_from0", "dry_run", "command",
+    ])]
+    configured: Option<String>,
     /// What this backs up [default: the name of --as, or the only PATH with `-` for `/`]
     #[arg(long, value_name = "SOURCE")]
     source: Option<String>,
@@ -105,8 +111,12 @@ pub(super) struct IngestArgs {
 
 /// Writes a backup.
 pub(super) fn run(context: &Context, args: IngestArgs) -> Result<(), CommandError> {
+    let source = args.configured.as_deref().map(|name| configured::find(context, name)).transpose()?;
     let mut options = ingest_options(context, &args)?;
-    let input = input::input(&args)?;
+    let input = match source {
+        Some(source) => configured::prepare(source, &mut options)?,
+        None => input::input(&args)?,
+    };
     if let Input::Paths(_) = input {
         // A command that is run would inherit that, and some cannot cope with it.
         process::raise_open_files();
@@ -186,9 +196,10 @@ fn run_end(stats: &Result<IngestStats, IngestError>) -> RunEnd {
 }
 
 fn ingest_options(context: &Context, args: &IngestArgs) -> Result<IngestOptions, CommandError> {
-    let host = match &args.host {
-        Some(host) => host.clone(),
-        None => host_name()?,
+    let host = match (&args.host, &args.configured) {
+        (Some(host), _) => host.clone(),
+        (None, Some(_)) => context.configured_host()?,
+        (None, None) => host_name()?,
     };
     validate_label("host name", &host)?;
     let mut tags = args.tags.clone();
@@ -196,7 +207,10 @@ fn ingest_options(context: &Context, args: &IngestArgs) -> Result<IngestOptions,
     tags.sort();
     tags.dedup();
     Ok(IngestOptions {
-        source: input::source(args)?,
+        source: match &args.configured {
+            Some(name) => name.clone(),
+            None => input::source(args)?,
+        },
         host,
         tags,
         time: args.time,

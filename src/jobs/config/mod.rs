@@ -27,7 +27,7 @@ use store::StoreDefaults;
 pub use alert::{AlertConfig, Channel};
 pub use error::{ConfigError, Problem};
 pub use rules::{Age, Levels, Rules, Severity};
-pub use secret::{KeyPlace, SecretPlace, Text};
+pub use secret::{Address, KeyPlace, SecretPlace, Text};
 pub use source::{Databases, Paths, Postgres, SourceConfig, SourceKind};
 pub use store::{Network, Select, StoreConfig, Verify};
 

@@ -1,6 +1,9 @@
 //! Where a secret is kept: the configuration names the place, and never holds the secret itself.
 
+use std::fmt;
 use std::path::PathBuf;
+
+use zeroize::Zeroizing;
 
 use super::reader::{Item, Section};
 
@@ -17,6 +20,17 @@ pub enum SecretPlace {
     Credential(String),
 }
 
+impl fmt::Display for SecretPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "the file {}", path.display()),
+            Self::Variable(name) => write!(f, "the variable {name}"),
+            Self::Command(argv) => write!(f, "the command {}", argv.first().map_or("", String::as_str)),
+            Self::Credential(name) => write!(f, "the credential {name}"),
+        }
+    }
+}
+
 /// What opens a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyPlace {
@@ -24,6 +38,28 @@ pub enum KeyPlace {
     KeyFile(PathBuf),
     /// A passphrase.
     Passphrase(SecretPlace),
+}
+
+/// The address of a server, which may hold a password: never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Address(Zeroizing<String>);
+
+impl Address {
+    pub(super) fn new(text: &str) -> Self {
+        Self(Zeroizing::new(text.to_owned()))
+    }
+
+    /// Returns it, with what is secret in it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Address(..)")
+    }
 }
 
 /// A text that may be a secret, such as the address of a webhook.

@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 
 use super::reader::{Item, Section};
 use super::rules::Rules;
+use super::secret::Address;
 use super::values;
 use crate::human;
 use crate::jobs::calendar::Schedule;
@@ -50,9 +51,14 @@ pub enum SourceKind {
     /// A PostgreSQL server, by `pg_dump` and `pg_dumpall`.
     Postgres(Postgres),
     /// A Redis server, by `redis-cli --rdb`: its URL.
-    Redis(String),
-    /// A MongoDB server, by `mongodump --archive`: its URI.
-    Mongodb(String),
+    Redis(Address),
+    /// A MongoDB server, by `mongodump --archive`.
+    Mongodb {
+        /// Its URI.
+        uri: Address,
+        /// Whether what changes meanwhile is dumped as well, for one point in time: of a replica set alone.
+        oplog: bool,
+    },
     /// Files and directories.
     Paths(Paths),
     /// What a command prints.
@@ -68,7 +74,7 @@ pub enum SourceKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Postgres {
     /// A database, a connection URL, or `service=NAME`.
-    pub connection: String,
+    pub connection: Address,
     /// Which databases.
     pub databases: Databases,
     /// Whether roles and tablespaces are dumped as well.
@@ -173,7 +179,9 @@ fn kind(name: &str, section: &Section<'_>) -> Option<SourceKind> {
         [Some(item), ..] => postgres(&item, section).map(SourceKind::Postgres),
         [_, Some(item), ..] => item.parse(url("redis", &["redis", "rediss"])).map(SourceKind::Redis),
         [_, _, Some(item), ..] => {
-            item.parse(url("mongodb", &["mongodb", "mongodb+srv"])).map(SourceKind::Mongodb)
+            let uri = item.parse(url("mongodb", &["mongodb", "mongodb+srv"]));
+            let oplog = section.item("oplog").and_then(|item| item.flag()).unwrap_or_default();
+            uri.map(|uri| SourceKind::Mongodb { uri, oplog })
         }
         [_, _, _, Some(item), _] => paths(&item, section).map(SourceKind::Paths),
         [.., item] => item.and_then(|item| command(name, &item, section)),
@@ -191,11 +199,15 @@ fn postgres(item: &Item<'_>, section: &Section<'_>) -> Option<Postgres> {
         item.texts().map(Databases::Named)
     });
     let globals = section.item("globals").and_then(|item| item.flag()).unwrap_or(true);
-    let connection = item.text()?.to_owned();
-    if connection.is_empty() {
+    let text = item.text()?;
+    if text.is_empty() {
         item.report("it is a database, a URL, or service=NAME");
     }
-    Some(Postgres { connection, databases: databases.unwrap_or(Databases::Connected), globals })
+    Some(Postgres {
+        connection: Address::new(text),
+        databases: databases.unwrap_or(Databases::Connected),
+        globals,
+    })
 }
 
 fn paths(item: &Item<'_>, section: &Section<'_>) -> Option<Paths> {
@@ -220,9 +232,9 @@ fn command(name: &str, item: &Item<'_>, section: &Section<'_>) -> Option<SourceK
     Some(SourceKind::Command { argv: item.texts()?, output: output.unwrap_or_else(|| name.to_owned()) })
 }
 
-fn url(what: &'static str, schemes: &'static [&'static str]) -> impl Fn(&str) -> Result<String, String> {
+fn url(what: &'static str, schemes: &'static [&'static str]) -> impl Fn(&str) -> Result<Address, String> {
     move |text| match text.split_once("://") {
-        Some((scheme, rest)) if schemes.contains(&scheme) && !rest.is_empty() => Ok(text.to_owned()),
+        Some((scheme, rest)) if schemes.contains(&scheme) && !rest.is_empty() => Ok(Address::new(text)),
         // What stands there may hold a password.
         _ => Err(format!("it is the URL of a server, such as {what}://HOST")),
     }

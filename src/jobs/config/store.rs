@@ -1,7 +1,5 @@
 //! The stores of a configuration: where they are, how they are opened, and what is done with them.
 
-use std::path::PathBuf;
-
 use jiff::SignedDuration;
 
 use super::reader::{Item, Section};
@@ -12,7 +10,7 @@ use crate::jobs::calendar::Schedule;
 use crate::ops::forget::policy::Policy;
 use crate::ops::verify::Share;
 use crate::store::location::Location;
-use crate::store::s3::{ServerSideEncryption, parse_storage_class};
+use crate::store::s3::{S3Access, ServerSideEncryption, parse_storage_class};
 
 /// A store.
 #[derive(Debug, Clone)]
@@ -68,14 +66,8 @@ pub struct Network {
     pub storage_class: Option<String>,
     /// How S3 encrypts objects.
     pub sse: Option<ServerSideEncryption>,
-    /// The server, if it is not that of AWS.
-    pub endpoint: Option<String>,
-    /// The region.
-    pub region: Option<String>,
-    /// The profile of the shared files of AWS that has the credentials.
-    pub profile: Option<String>,
-    /// The shared file of AWS that has the credentials.
-    pub credentials_file: Option<PathBuf>,
+    /// Where its server is, and who asks it.
+    pub access: S3Access,
     /// Requests at once.
     pub connections: Option<u16>,
     /// Bytes a second that are sent at most.
@@ -179,10 +171,12 @@ impl Network {
         Self {
             storage_class: of_s3("storage-class").and_then(|item| item.parse(parse_storage_class)),
             sse: of_s3("sse").and_then(|item| item.parse(|text| text.parse().map_err(str::to_owned))),
-            endpoint: text("endpoint"),
-            region: text("region"),
-            profile: text("profile"),
-            credentials_file: of_s3("credentials-file").and_then(|item| item.path()),
+            access: S3Access {
+                endpoint: text("endpoint"),
+                region: text("region"),
+                profile: text("profile"),
+                credentials_file: of_s3("credentials-file").and_then(|item| item.path()),
+            },
             connections: section
                 .item("connections")
                 .and_then(|item| item.number(1..=256))

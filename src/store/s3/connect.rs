@@ -16,7 +16,7 @@ use aws_sdk_s3::config::{Builder, Region, RequestChecksumCalculation, ResponseCh
 use nix::unistd::{User, geteuid};
 use tokio::sync::Semaphore;
 
-use super::{S3Options, S3Place, S3Store};
+use super::{S3Access, S3Options, S3Place, S3Store};
 use crate::store::StoreError;
 use crate::store::runtime::Runtime;
 use crate::store::throttle::Throttle;
@@ -34,8 +34,8 @@ impl S3Store {
     pub fn connect(place: S3Place, options: S3Options) -> Result<Self, StoreError> {
         let failed = |error| StoreError::from_io("connect to", place.to_string(), error);
         let runtime = Runtime::start().map_err(failed)?;
-        let sdk = runtime.wait(load()).map_err(failed)?;
-        let endpoint = endpoint(&sdk);
+        let sdk = runtime.wait(load(&options.access)).map_err(failed)?;
+        let endpoint = options.access.endpoint.clone().or_else(|| endpoint(&sdk));
         Ok(Self::with(place, options, runtime, &sdk, endpoint))
     }
 
@@ -75,16 +75,28 @@ impl S3Store {
     }
 }
 
-async fn load() -> SdkConfig {
-    let files = files_without_home();
+async fn load(access: &S3Access) -> SdkConfig {
+    let files = match &access.credentials_file {
+        Some(path) => Some(
+            EnvConfigFiles::builder()
+                .include_default_config_file(true)
+                .with_file(EnvConfigFileKind::Credentials, path)
+                .build(),
+        ),
+        None => files_without_home(),
+    };
     let mut profile = ProfileFileRegionProvider::builder();
     if let Some(files) = &files {
         profile = profile.profile_files(files.clone());
     }
-    let named =
-        RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(profile.build());
+    if let Some(name) = &access.profile {
+        profile = profile.profile_name(name);
+    }
+    let named = RegionProviderChain::first_try(access.region.clone().map(Region::new))
+        .or_else(EnvironmentVariableRegionProvider::new())
+        .or_else(profile.build());
     // Another server's region is in no instance's metadata, and asking for that takes seconds where there is none.
-    let region = match endpoint_variable() {
+    let region = match access.endpoint.clone().or_else(endpoint_variable) {
         Some(_) => named,
         None => named.or_default_provider(),
     };
@@ -92,6 +104,12 @@ async fn load() -> SdkConfig {
         aws_config::defaults(BehaviorVersion::latest()).region(region.or_else(Region::new(DEFAULT_REGION)));
     if let Some(files) = files {
         loader = loader.profile_files(files);
+    }
+    if let Some(name) = &access.profile {
+        loader = loader.profile_name(name);
+    }
+    if let Some(endpoint) = &access.endpoint {
+        loader = loader.endpoint_url(endpoint);
     }
     loader.load().await
 }

@@ -28,7 +28,7 @@ use tokio::sync::Semaphore;
 
 use self::body::{Pace, Source, Upload};
 use self::failure::{Failure, Remedy};
-pub use self::place::{S3Options, S3Place, ServerSideEncryption, parse_storage_class};
+pub use self::place::{S3Access, S3Options, S3Place, ServerSideEncryption, parse_storage_class};
 use self::watch::Pulse;
 use super::key::{ObjectKey, Prefix};
 use super::retry;

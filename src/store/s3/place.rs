@@ -1,6 +1,7 @@
 //! Where a store in S3 is and how it is kept there: what people say on the command line.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -81,6 +82,22 @@ pub struct S3Options {
     pub storage_class: Option<String>,
     /// How the server encrypts what it stores, besides that it is sealed already.
     pub encryption: Option<ServerSideEncryption>,
+    /// Where the server is, and who asks it.
+    pub access: S3Access,
+}
+
+/// Where the server of a bucket is, and who asks it. What is not said here comes from the environment, from the shared
+/// files of AWS, or from the instance, as with every program of AWS.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct S3Access {
+    /// The server, if it is not that of AWS.
+    pub endpoint: Option<String>,
+    /// The region.
+    pub region: Option<String>,
+    /// The profile of the shared files that has the credentials.
+    pub profile: Option<String>,
+    /// The shared file that has the credentials.
+    pub credentials_file: Option<PathBuf>,
 }
 
 /// How the server encrypts what it stores.
@@ -131,6 +148,7 @@ impl Default for S3Options {
             patience: Patience::DEFAULT,
             storage_class: None,
             encryption: None,
+            access: S3Access::default(),
         }
     }
 }

@@ -1,0 +1,98 @@
+//! Addresses of servers, taken apart so that the password can go another way than the rest.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+/// `scheme://user:password@host:port/path?query`; all but the scheme may be missing.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct ServerUrl {
+    pub(super) scheme: String,
+    /// As it was written: with `%` for what is no plain letter.
+    pub(super) raw_user: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) password: Option<Zeroizing<String>>,
+    pub(super) host: Option<String>,
+    pub(super) port: Option<String>,
+    /// Everything between `@` and the path, as it was written.
+    pub(super) hosts: String,
+    /// Without the slash before it, as it was written.
+    pub(super) path: String,
+    /// Without the question mark.
+    pub(super) query: Option<String>,
+}
+
+impl fmt::Debug for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerUrl")
+            .field("scheme", &self.scheme)
+            .field("hosts", &self.hosts)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ServerUrl {
+    /// Takes an address apart; says what is wrong with it without showing it.
+    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+        let (scheme, rest) = text.split_once("://").ok_or("it has no ://")?;
+        let (rest, query) = match rest.split_once('?') {
+            Some((rest, query)) => (rest, Some(query.to_owned())),
+            None => (rest, None),
+        };
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (login, hosts) = match authority.rsplit_once('@') {
+            Some((login, hosts)) => (Some(login), hosts),
+            None => (None, authority),
+        };
+        let (raw_user, raw_password) = match login.map(|login| login.split_once(':').ok_or(login)) {
+            Some(Ok((user, password))) => (Some(user), Some(password)),
+            Some(Err(user)) => (Some(user), None),
+            None => (None, None),
+        };
+        let (host, port) = match hosts.rsplit_once(':') {
+            // The colons of an IPv6 address stand in brackets.
+            Some((host, port)) if !port.ends_with(']') => (host, Some(port.to_owned())),
+            _ => (hosts, None),
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        Ok(Self {
+            scheme: scheme.to_owned(),
+            raw_user: raw_user.map(str::to_owned),
+            user: raw_user.map(decode).transpose()?,
+            password: raw_password.map(decode).transpose()?.map(Zeroizing::new),
+            host: (!host.is_empty()).then(|| host.to_owned()),
+            port: port.filter(|port| !port.is_empty()),
+            hosts: hosts.to_owned(),
+            path: path.to_owned(),
+            query,
+        })
+    }
+}
+
+/// Undoes `%41` for `A`.
+pub(super) fn decode(text: &str) -> Result<String, &'static str> {
+    const WRONG: &str = "a % in it is not followed by two hexadecimal digits";
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        if *first != b'%' {
+            bytes.push(*first);
+            rest = tail;
+            continue;
+        }
+        let [high, low, tail @ ..] = tail else { return Err(WRONG) };
+        let digit =
+            |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok()).ok_or(WRONG);
+        bytes.push(digit(*high)? << 4 | digit(*low)?);
+        rest = tail;
+    }
+    String::from_utf8(bytes).map_err(|_| "it is no UTF-8")
+}
+
+/// Writes what is no plain letter as `%41`.
+pub(super) fn encode(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    let letter =
+        |byte: u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(letter).collect()
+}
