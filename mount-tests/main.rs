@@ -25,6 +25,7 @@ mod guide;
 mod harness;
 mod index;
 mod ingest_selection;
+mod jobs;
 mod journal;
 mod keys;
 mod layering;

@@ -32,7 +32,7 @@ pub mod ops;
 pub mod vfs;
 // Layer 5: the kernel's side of a mount.
 pub mod fuse;
-// Layer 6: what a configuration file asks for.
+// Layer 6: what happens by itself.
 pub mod jobs;
 // Layer 7: the command line.
 pub mod cli;

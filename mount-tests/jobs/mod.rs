@@ -1,0 +1,3 @@
+//! What happens by itself, held against the programs that it is made for.
+
+mod calendar;
