@@ -1,5 +1,5 @@
 //! One dump of each format that is recognised, made by the program that people make it with; only what mariadb-dump
-//! writes is put together here.
+//! writes is put together here, and what mongodump writes lies among the samples of the fuzzing.
 
 use std::fs;
 use std::process::Command;
@@ -41,16 +41,21 @@ impl Sample {
     }
 }
 
+/// No server wrote this one either.
+const MONGO: &[u8] = include_bytes!("../fuzz/samples/mongo.archive");
+
 /// Returns what the programs of a release write.
 pub(super) fn of_postgres(postgres: &Postgres) -> Vec<Sample> {
     make_shop(postgres, 1000);
     let dump = |options: &[&str]| output_of(postgres.client("pg_dump").args(options).arg("shop"));
+    let globals = output_of(postgres.client("pg_dumpall").arg("--globals-only"));
     vec![
         Sample::new("pg_dump -Fc -Z0", &["pg-custom"], dump(&["-Fc", "-Z0"])),
         Sample::new("pg_dump -Fc", &["pg-custom"], dump(&["-Fc"])),
         Sample::tar("pg_dump -Ft", dump(&["-Ft"])),
         Sample::text("pg_dump", &["pg-sql"], dump(&[])),
         Sample::text("pg_dumpall", &["pg-sql"], output_of(&mut postgres.client("pg_dumpall"))),
+        Sample::text("pg_dumpall --globals-only", &["pg-sql"], globals),
     ]
 }
 
@@ -63,6 +68,7 @@ pub(super) fn of_others(lab: &Lab) -> Vec<Sample> {
         Sample::new("zstd", &["zstd", "sqlite-sql"], packed("zstd")),
         Sample::tar("GNU tar", tar(lab)),
         mysql(),
+        Sample::new("mongodump --archive", &["mongo-archive"], MONGO.to_vec()),
     ];
     samples.extend(redis(lab));
     samples.push(Sample::text("sqlite3 .dump", &["sqlite-sql"], sql));

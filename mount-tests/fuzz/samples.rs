@@ -1,8 +1,9 @@
-//! The samples that all fuzzing begins with: small dumps, made by the real programs.
+//! The samples that all fuzzing begins with: small dumps, all but two made by the real programs.
 //!
 //! Those named `pgN-…` were made by pg_dump N (`-Fc -Z0` into a pipe, unless their name says more) of two small
 //! tables, an empty one, a view and a large object, `redis.rdb` by `redis-cli --rdb -` of Redis 7, which left its
-//! mark of 40 bytes at the end, and `mysql.sql` was written after what mysqldump 8 writes.
+//! mark of 40 bytes at the end. `mysql.sql` was written after what mysqldump 8 writes, and `mongo.archive` after what
+//! mongodump 100 does: no server made these two.
 
 use yester::dump::DumpFormat;
 
@@ -31,7 +32,7 @@ macro_rules! sample {
 }
 
 /// Every sample.
-pub(crate) const SAMPLES: [Sample; 16] = [
+pub(crate) const SAMPLES: [Sample; 17] = [
     sample!("pg15-piped.dump", [DumpFormat::PgCustom], 0),
     sample!("pg15-file.dump", [DumpFormat::PgCustom], 0),
     sample!("pg15-compressed.dump", [DumpFormat::PgCustom], 0),
@@ -42,6 +43,7 @@ pub(crate) const SAMPLES: [Sample; 16] = [
     sample!("pg15-globals.sql", [DumpFormat::PgSql], 0),
     sample!("mysql.sql", [DumpFormat::MySql], 0),
     sample!("sqlite.sql", [DumpFormat::SqliteSql], 0),
+    sample!("mongo.archive", [DumpFormat::MongoArchive], 0),
     sample!("redis.rdb", [DumpFormat::Rdb], 40),
     sample!("pg15.tar", [DumpFormat::Tar], 0),
     sample!("files.tar", [DumpFormat::Tar], 0),

@@ -5,6 +5,7 @@
 use super::compressed::{CompressedCheck, Gzip, Zstd};
 use super::custom::CustomCheck;
 use super::line_ends::{self, LineEnds};
+use super::mongo::MongoCheck;
 use super::rdb::RdbCheck;
 use super::recognise::{self, Looks};
 use super::sql::{self, PgSqlCheck, TailCheck};
@@ -175,6 +176,7 @@ impl Inspection {
             DumpFormat::MySql => Box::new(TailCheck::new(sql::end_of_mysql)),
             DumpFormat::SqliteSql => Box::new(TailCheck::new(sql::end_of_sqlite)),
             DumpFormat::Rdb => Box::new(RdbCheck::new()),
+            DumpFormat::MongoArchive => Box::new(MongoCheck::new()),
             DumpFormat::Tar => Box::new(TarCheck::new()),
             DumpFormat::Gzip | DumpFormat::Zstd if self.depth == Depth::Inner => Box::new(NotLookedInto),
             DumpFormat::Gzip => Box::new(CompressedCheck::new(Gzip::new())),
@@ -218,7 +220,12 @@ fn unrecognised(beginning: &[u8], bytes: u64) -> Verdict {
 fn line_ends_changed(format: DumpFormat, finding: &Finding, line_ends: &LineEnds) -> bool {
     match format {
         DumpFormat::PgSql | DumpFormat::MySql | DumpFormat::SqliteSql => line_ends.are_changed(1),
-        DumpFormat::PgCustom | DumpFormat::Rdb | DumpFormat::Tar | DumpFormat::Gzip | DumpFormat::Zstd => {
+        DumpFormat::PgCustom
+        | DumpFormat::Rdb
+        | DumpFormat::MongoArchive
+        | DumpFormat::Tar
+        | DumpFormat::Gzip
+        | DumpFormat::Zstd => {
             let is_damaged = match finding.verdict {
                 Verdict::Whole => false,
                 Verdict::Unchecked(_) => format == DumpFormat::PgCustom,

@@ -8,10 +8,12 @@
 //! Parsers here take bytes in pieces of any size, never fail on any bytes, and keep no more than a bounded part
 //! of them. What is done about a broken dump is the caller's to decide.
 
+mod bson;
 mod compressed;
 mod custom;
 mod inspection;
 mod line_ends;
+mod mongo;
 pub mod pg_custom;
 mod rdb;
 mod reader;
@@ -36,6 +38,8 @@ pub enum DumpFormat {
     SqliteSql,
     /// A Redis database file.
     Rdb,
+    /// An archive of mongodump.
+    MongoArchive,
     /// A tar archive, `pg_dump -Ft` and `pg_basebackup -Ft` included.
     Tar,
     /// A gzip stream.
@@ -54,6 +58,7 @@ impl DumpFormat {
             Self::MySql => "mysql-sql",
             Self::SqliteSql => "sqlite-sql",
             Self::Rdb => "rdb",
+            Self::MongoArchive => "mongo-archive",
             Self::Tar => "tar",
             Self::Gzip => "gzip",
             Self::Zstd => "zstd",
@@ -69,6 +74,7 @@ impl DumpFormat {
             Self::MySql => "an SQL dump of MySQL or MariaDB",
             Self::SqliteSql => "an SQL dump of SQLite",
             Self::Rdb => "a Redis database file",
+            Self::MongoArchive => "an archive of mongodump",
             Self::Tar => "a tar archive",
             Self::Gzip => "a gzip stream",
             Self::Zstd => "a zstd stream",

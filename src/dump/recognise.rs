@@ -1,6 +1,7 @@
 //! What a stream is, by its first bytes.
 
 use super::DumpFormat;
+use super::mongo;
 use super::pg_custom;
 use super::tar;
 
@@ -50,6 +51,7 @@ pub(super) fn recognise(beginning: &[u8]) -> Looks {
         bytes if begins(bytes, GZIP_MAGIC) => DumpFormat::Gzip,
         bytes if begins(bytes, pg_custom::MAGIC) => DumpFormat::PgCustom,
         bytes if is_zstd(bytes) => DumpFormat::Zstd,
+        bytes if begins(bytes, mongo::MAGIC) => DumpFormat::MongoArchive,
         bytes if is_rdb(bytes) => DumpFormat::Rdb,
         bytes if is_pg_sql(bytes) => DumpFormat::PgSql,
         bytes if is_mysql(bytes) => DumpFormat::MySql,

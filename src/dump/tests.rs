@@ -1,5 +1,5 @@
 //! Tests of the whole reader, on small dumps that the real tools wrote (PostgreSQL 15.18, MariaDB 10.11, SQLite 3.40,
-//! Redis 7.0) and on archives that are made here.
+//! Redis 7.0), on an archive after what mongodump 100 writes, and on tar archives that are made here.
 
 use super::tar::RECOGNISED_BYTES;
 use super::{DumpFormat, DumpReader, DumpReport, Treatment, Verdict};
@@ -11,6 +11,7 @@ const CLUSTER_SQL: &[u8] = include_bytes!("fixtures/cluster.sql");
 const POSTGRES_TAR_GZ: &[u8] = include_bytes!("fixtures/postgres.tar.gz");
 const MARIADB_SQL: &[u8] = include_bytes!("fixtures/mariadb.sql");
 const SQLITE_SQL: &[u8] = include_bytes!("fixtures/sqlite.sql");
+const MONGO_ARCHIVE: &[u8] = include_bytes!("fixtures/mongo.archive");
 const REDIS_RDB: &[u8] = include_bytes!("fixtures/redis.rdb");
 const REDIS_PIPED_RDB: &[u8] = include_bytes!("fixtures/redis-piped.rdb");
 
@@ -139,7 +140,7 @@ fn member(change: impl FnOnce(&mut tar::Header), content: &[u8]) -> Vec<u8> {
 
 /// Returns every sample with what it is.
 fn samples() -> Vec<(&'static str, Vec<u8>, Vec<DumpFormat>)> {
-    use DumpFormat::{Gzip, MySql, PgSql, Rdb, SqliteSql, Tar, Zstd};
+    use DumpFormat::{Gzip, MongoArchive, MySql, PgSql, Rdb, SqliteSql, Tar, Zstd};
     let two_members = [gzip(&POSTGRES_SQL[..900]), gzip(&POSTGRES_SQL[900..])].concat();
     let frames = [zstd_skippable(b"x"), zstd(&SQLITE_SQL[..70]), zstd(&SQLITE_SQL[70..])].concat();
     vec![
@@ -148,6 +149,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>, Vec<DumpFormat>)> {
         ("mariadb-dump", MARIADB_SQL.to_vec(), vec![MySql]),
         ("sqlite3", SQLITE_SQL.to_vec(), vec![SqliteSql]),
         ("redis", REDIS_RDB.to_vec(), vec![Rdb]),
+        ("mongodump --archive", MONGO_ARCHIVE.to_vec(), vec![MongoArchive]),
         ("pg_dump -Ft", gunzip(POSTGRES_TAR_GZ), vec![Tar]),
         ("pg_dump -Ft | gzip", POSTGRES_TAR_GZ.to_vec(), vec![Gzip, Tar]),
         ("tar", archive(), vec![Tar]),

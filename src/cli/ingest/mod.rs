@@ -42,9 +42,10 @@ The snapshot of a command is kept only if the command exits with 0 and wrote som
 be read, vanishes or changes meanwhile is named, and the rest is kept: exit code 3. Nothing is kept
 if not one PATH can be read.
 
-Dumps of pg_dump, MySQL, SQLite and Redis are recognised, and so are tar, gzip and zstd. One that is
-cut short or damaged is kept as a suspicious snapshot, which is never `latest`: exit code 3. In a
-piped `pg_dump -Fc`, the offsets are filled in that pg_restore -j needs; --verbatim changes nothing.
+Dumps of pg_dump, MySQL, SQLite, Redis and MongoDB are recognised, and so are tar, gzip and zstd.
+One that is cut short or damaged is kept as a suspicious snapshot, which is never `latest`: exit code
+3. In a piped `pg_dump -Fc`, the offsets are filled in that pg_restore -j needs; --verbatim changes
+nothing.
 
 Examples:
   yester ingest / -x --exclude-caches --exclude '/var/tmp/*' --exclude '*.iso'
