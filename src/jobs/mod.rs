@@ -4,3 +4,6 @@
 //! time it is. The command line around it is [`crate::cli`].
 
 pub mod calendar;
+pub mod config;
+pub mod secret;
+pub mod sources;
