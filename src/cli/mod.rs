@@ -36,6 +36,7 @@ mod protect;
 mod record;
 mod repair;
 mod restore;
+mod run;
 mod second;
 mod select;
 mod snapshots;
@@ -86,6 +87,7 @@ enum Command {
     Gc(gc::GcArgs),
     Copy(copy::CopyArgs),
     Repair(repair::RepairArgs),
+    Run(run::RunArgs),
     Stats(stats::StatsArgs),
     Key(key::KeyArgs),
     Generate(generate::GenerateArgs),
@@ -143,6 +145,7 @@ fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Command::Gc(args) => gc::run(&context, &args),
         Command::Copy(args) => copy::run(&context, &args),
         Command::Repair(args) => repair::run(&context, &args),
+        Command::Run(args) => run::run(&context, args),
         Command::Stats(args) => stats::run(&context, &args),
         Command::Key(args) => key::run(&context, &args),
         Command::Generate(args) => generate::run(&context, &args),

@@ -3,15 +3,31 @@
 //! A journal that cannot be written is no reason to go without a backup: it is reported, and the run goes on.
 
 use super::context::Context;
+use super::exit::{CommandError, ErrorKind};
 use super::output;
 use crate::id::StoreId;
+use crate::jobs::run::RUN_VARIABLE;
 use crate::journal::{Journal, JournalError, RunEnd, RunId, RunStart};
 
 /// File name of the journal in the state folder.
-pub(super) const FILE_NAME: &str = "journal.sqlite";
+const FILE_NAME: &str = "journal.sqlite";
 
-/// The variable by which `yester run` tells a worker which run of the journal it does the work of.
-pub(super) const WORKER_RUN: &str = "YESTER_RUN";
+/// Opens the journal of this host.
+pub(super) fn open_journal(context: &Context) -> Result<Journal, CommandError> {
+    let journal = Journal::open(&context.folders().state.join(FILE_NAME))
+        .map_err(|error| CommandError::new(ErrorKind::Failed, error))?;
+    tell_if_set_aside(&journal);
+    Ok(journal)
+}
+
+fn tell_if_set_aside(journal: &Journal) {
+    if let Some(aside) = journal.set_aside() {
+        output::tell(&format!(
+            "the journal was damaged; it lies at {} now, and a new one begins",
+            aside.display()
+        ));
+    }
+}
 
 /// A run that has begun.
 pub(super) struct Record {
@@ -36,11 +52,8 @@ impl Record {
             Ok((journal, run))
         };
         let begun = begin().map_err(|error| complain(&error)).ok();
-        if let Some(aside) = begun.as_ref().and_then(|(journal, _)| journal.set_aside()) {
-            output::tell(&format!(
-                "the journal was damaged; it lies at {} now, and a new one begins",
-                aside.display()
-            ));
+        if let Some((journal, _)) = &begun {
+            tell_if_set_aside(journal);
         }
         Self { begun }
     }
@@ -62,7 +75,7 @@ impl Record {
 
 /// Returns the run of the journal that this process does the work of.
 fn given_run() -> Option<RunId> {
-    std::env::var(WORKER_RUN).ok()?.parse().ok()
+    std::env::var(RUN_VARIABLE).ok()?.parse().ok()
 }
 
 fn complain(error: &JournalError) {

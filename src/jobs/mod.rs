@@ -5,5 +5,6 @@
 
 pub mod calendar;
 pub mod config;
+pub mod run;
 pub mod secret;
 pub mod sources;

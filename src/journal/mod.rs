@@ -223,6 +223,22 @@ impl Journal {
         self.expect_running(run, changed)
     }
 
+    /// Opens a run again that has ended: it is tried once more.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be written.
+    pub fn again(&self, run: RunId) -> Result<(), JournalError> {
+        let sql =
+            "UPDATE runs SET outcome = NULL, finished = NULL, snapshot = NULL, bytes = 0, added_bytes = 0,
+                                   message = '' WHERE id = ?1";
+        let connection = self.connection();
+        connection
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.execute((run.0,)))
+            .map(drop)
+            .map_err(JournalError::database("update", &self.path))
+    }
+
     /// Records how a run ended. When this returns, the record survives a power cut.
     ///
     /// # Errors

@@ -64,6 +64,18 @@ pub fn command_lines(source: &SourceConfig) -> Result<Vec<CommandLine>, SourceEr
     }
 }
 
+/// Returns the passwords of a source, which are to be in nothing that its programs are heard to say.
+#[must_use]
+pub fn passwords(source: &SourceConfig) -> Vec<Zeroizing<String>> {
+    let found = match &source.kind {
+        SourceKind::Postgres(postgres) => postgres::password(postgres.connection.expose()),
+        SourceKind::Redis(url) => ServerUrl::parse(url.expose()).ok().and_then(|url| url.password),
+        SourceKind::Mongodb { uri, .. } => ServerUrl::parse(uri.expose()).ok().and_then(|url| url.password),
+        SourceKind::Paths(_) | SourceKind::Command { .. } => None,
+    };
+    found.into_iter().filter(|password| !password.is_empty()).collect()
+}
+
 /// A program of a database, before it is known how it is started.
 struct Program {
     argv: Vec<String>,

@@ -59,6 +59,11 @@ pub(super) fn command_lines(
     Ok(lines)
 }
 
+/// Returns the password in a connection.
+pub(super) fn password(connection: &str) -> Option<Zeroizing<String>> {
+    Connection::parse(connection).ok()?.password
+}
+
 /// Asks the server for its databases.
 fn list(source: &SourceConfig, connection: &Connection) -> Result<Vec<String>, SourceError> {
     let target = connection.to(None);

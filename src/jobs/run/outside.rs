@@ -1,0 +1,175 @@
+//! Programs that are run with a time limit: workers and hooks. What they say is kept, up to a bound.
+
+use std::io::{self, Read};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, bounded};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// How much of what a program says is kept: its end.
+const KEPT_BYTES: usize = 64 << 10;
+/// How long a program that was told to end may take: a worker ends what it has started.
+const GRACE: Duration = Duration::from_secs(20);
+/// How long to wait for the rest of what an ended program said, which others may hold open.
+const DRAIN: Duration = Duration::from_secs(2);
+/// How often it is looked whether it has ended.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How a program ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) end: End,
+    /// The end of what it wrote to standard output, and then to standard error.
+    pub(super) log: String,
+}
+
+/// Why a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Exited(i32),
+    Killed(i32),
+    /// It took too long.
+    TimedOut,
+    /// This process was told to end.
+    Interrupted,
+}
+
+/// Runs a program to its end, in a process group of its own.
+pub(super) fn run(command: &mut Command, timeout: Duration, told_to_end: &AtomicBool) -> io::Result<Ended> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()?;
+    let output = child.stdout.take().map(keep_end);
+    let log = child.stderr.take().map(keep_end);
+    let end = wait(&mut child, timeout, told_to_end)?;
+    let said = [output, log].map(finish).concat();
+    Ok(Ended { end, log: String::from_utf8_lossy(&said).into_owned() })
+}
+
+fn wait(child: &mut Child, timeout: Duration, told_to_end: &AtomicBool) -> io::Result<End> {
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(end_of(status));
+        }
+        let end = if told_to_end.load(Ordering::SeqCst) {
+            End::Interrupted
+        } else if started.elapsed() >= timeout {
+            End::TimedOut
+        } else {
+            std::thread::sleep(PAUSE);
+            continue;
+        };
+        stop(child)?;
+        return Ok(end);
+    }
+}
+
+/// Asks the group of a program to end, then makes it.
+fn stop(child: &mut Child) -> io::Result<()> {
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let signal = |signal| {
+        // Who is gone needs no signal.
+        let _ = group.map(|group| kill_process_group(group, signal));
+    };
+    signal(Signal::TERM);
+    let asked = Instant::now();
+    while child.try_wait()?.is_none() && asked.elapsed() < GRACE {
+        std::thread::sleep(PAUSE);
+    }
+    signal(Signal::KILL);
+    child.wait().map(drop)
+}
+
+fn end_of(status: ExitStatus) -> End {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => End::Exited(code),
+        (None, signal) => End::Killed(signal.unwrap_or_default()),
+    }
+}
+
+/// Reads a pipe to its end on a thread of its own, and keeps the end.
+fn keep_end(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = bounded(1);
+    let read = move || {
+        let mut kept = Vec::new();
+        let mut buffer = [0; 8 << 10];
+        while let Ok(count) = pipe.read(&mut buffer) {
+            let Some(piece) = buffer.get(..count).filter(|piece| !piece.is_empty()) else { break };
+            kept.extend_from_slice(piece);
+            if kept.len() > 2 * KEPT_BYTES {
+                kept.drain(..kept.len() - KEPT_BYTES);
+            }
+        }
+        let surplus = kept.len().saturating_sub(KEPT_BYTES);
+        kept.drain(..surplus);
+        // Who waited long enough has gone.
+        let _ = sender.send(kept);
+    };
+    // Without a thread nobody reads: the program gets a broken pipe, and what it said is lost.
+    let _ = std::thread::Builder::new().name("outside".to_owned()).spawn(read);
+    receiver
+}
+
+fn finish(receiver: Option<Receiver<Vec<u8>>>) -> Vec<u8> {
+    receiver.and_then(|receiver| receiver.recv_timeout(DRAIN).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    fn run_for(script: &str, timeout: Duration) -> Ended {
+        run(&mut shell(script), timeout, &AtomicBool::new(false)).unwrap()
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn what_is_said_is_kept() {
+        let ended = run_for("echo out; echo err >&2; exit 3", LONG);
+        assert_eq!((ended.end, ended.log.as_str()), (End::Exited(3), "out\nerr\n"));
+        let ended = run_for("head -c 300000 /dev/zero; echo last; kill -9 $$", LONG);
+        assert_eq!((ended.end, ended.log.len()), (End::Killed(9), KEPT_BYTES));
+        assert!(ended.log.ends_with("last\n"));
+    }
+
+    #[test]
+    fn what_takes_too_long_is_ended_with_what_it_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pid");
+        let script = format!("sleep 600 & echo $! > {}; wait", file.display());
+        let ended = run_for(&script, Duration::from_millis(300));
+        assert_eq!(ended.end, End::TimedOut);
+        let pid = std::fs::read_to_string(&file).unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        assert!(stat.is_empty() || stat.contains(") Z"), "{stat}");
+    }
+
+    #[test]
+    fn what_this_process_is_told_ends_them_too() {
+        let told = AtomicBool::new(true);
+        let ended = run(&mut shell("sleep 600"), LONG, &told).unwrap();
+        assert_eq!(ended.end, End::Interrupted);
+    }
+
+    #[test]
+    fn a_child_that_stays_behind_is_not_waited_for() {
+        let started = Instant::now();
+        let ended = run_for("sleep 30 & echo $!", LONG);
+        assert_eq!(ended.end, End::Exited(0));
+        assert!(started.elapsed() < Duration::from_secs(20));
+    }
+}
