@@ -30,7 +30,8 @@ const LOG_LINES: usize = 8;
 #[command(after_help = "\
 Backs up the sources that are due, thins out what their policies do not keep, copies to further
 stores, verifies a part and collects garbage, each as far as that is due. What fails keeps nothing
-else from being done, and is tried again. What was missed while the machine was off is due at once.
+else from being done, and is tried again. What was missed while the machine was off is due at once,
+and at a terminal so is what failed the last time.
 
 Each step is a worker: a `yester` command in a process of its own, with a time limit. Says nothing if
 all went well and nobody watches, so that cron sends a mail exactly when something is wrong.
@@ -85,6 +86,7 @@ fn options(context: &Context, args: RunArgs) -> Result<RunOptions, CommandError>
     Ok(RunOptions {
         selection: match args.sources {
             _ if args.all => Selection::All,
+            sources if sources.is_empty() && std::io::stdin().is_terminal() => Selection::DueOrFailed,
             sources if sources.is_empty() => Selection::Due,
             sources => Selection::Named(sources),
         },

@@ -10,7 +10,7 @@ use crate::journal::{JournalError, Run as Recorded, RunOutcome};
 impl Run<'_> {
     /// Tells whether there is nothing to do at all.
     pub(super) fn is_idle(&self) -> Result<bool, JournalError> {
-        if self.options.selection != Selection::Due {
+        if !matches!(self.options.selection, Selection::Due | Selection::DueOrFailed) {
             return Ok(false);
         }
         let now = Self::now();
@@ -32,7 +32,11 @@ impl Run<'_> {
     pub(super) fn source_is_due(&self, source: &SourceConfig, now: Timestamp) -> Result<bool, JournalError> {
         let Some(schedule) = &source.schedule else { return Ok(false) };
         let last = self.journal.runs_of(Operation::Ingest.name(), &source.name, Timestamp::UNIX_EPOCH, 1)?;
-        Ok(self.is_due(schedule, last.first(), now))
+        let failed = last.first().is_some_and(|run| {
+            matches!(run.outcome, RunOutcome::Failed | RunOutcome::Unfinished | RunOutcome::Suspicious)
+        });
+        let asked_for = failed && self.options.selection == Selection::DueOrFailed;
+        Ok(asked_for || self.is_due(schedule, last.first(), now))
     }
 
     pub(super) fn gc_is_due(&self, store: &StoreConfig, now: Timestamp) -> Result<bool, JournalError> {

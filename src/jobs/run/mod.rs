@@ -58,6 +58,8 @@ pub struct RunOptions {
 pub enum Selection {
     /// Those that their schedule says.
     Due,
+    /// Those, and those that failed the last time: somebody is there who has mended something.
+    DueOrFailed,
     /// All.
     All,
     /// These.
@@ -266,7 +268,7 @@ impl Run<'_> {
         match &self.options.selection {
             Selection::All => Ok(self.config.sources.iter().collect()),
             Selection::Named(names) => Ok(names.iter().filter_map(|name| self.config.source(name)).collect()),
-            Selection::Due => {
+            Selection::Due | Selection::DueOrFailed => {
                 let now = Self::now();
                 let sources = self.config.sources.iter();
                 let due = sources.map(|source| Ok((self.source_is_due(source, now)?, source)));

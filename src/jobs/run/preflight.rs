@@ -16,7 +16,7 @@ pub(super) fn objection(store: &StoreConfig, preflight: Preflight) -> Option<Str
     shortage(path, preflight)
 }
 
-/// Tells whether a store that may be away is there.
+/// Tells whether there is a store, as far as that can be told without asking a network.
 pub(super) fn is_there(store: &StoreConfig) -> bool {
     store.location.directory().is_none_or(|path| path.join("config").is_dir())
 }

@@ -17,7 +17,8 @@ const TIMEOUT: Duration = Duration::from_secs(7 * 24 * 3600);
 impl Run<'_> {
     /// Thins out a store, verifies a part of it and collects its garbage, as far as that is due.
     pub(super) fn tend(&self, store: &StoreConfig) {
-        if store.removable && !preflight::is_there(store) {
+        // That there is none was said where it was needed.
+        if !preflight::is_there(store) {
             return;
         }
         let has_full_key = !is_ingest_only(store);
