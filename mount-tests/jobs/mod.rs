@@ -1,3 +1,4 @@
 //! What happens by itself, held against the programs that it is made for.
 
 mod calendar;
+mod schedule;

@@ -6,5 +6,6 @@
 pub mod calendar;
 pub mod config;
 pub mod run;
+pub mod schedule;
 pub mod secret;
 pub mod sources;

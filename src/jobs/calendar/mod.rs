@@ -14,6 +14,7 @@ mod parse;
 mod search;
 #[cfg(test)]
 mod tests;
+mod write;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -81,12 +82,6 @@ impl Calendar {
     #[must_use]
     pub fn interval_at(&self, time: Timestamp, zone: &TimeZone) -> Option<SignedDuration> {
         Some(self.next_after(time, zone)?.duration_since(self.last_at(time, zone)?))
-    }
-
-    /// Tells whether it names a time zone.
-    #[must_use]
-    pub fn has_zone(&self) -> bool {
-        self.zone.is_some()
     }
 }
 

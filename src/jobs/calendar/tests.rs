@@ -57,7 +57,6 @@ fn a_zone_of_its_own_goes_before() {
     let times = next(1, "12:00 Asia/Kolkata", "2026-01-01T00:00:00", &berlin());
     assert_eq!(times, ["2026-01-01T06:30:00"]);
     assert_eq!(next(1, "12:00 utc", "2026-01-01T00:00:00", &berlin()), ["2026-01-01T12:00:00"]);
-    assert!(calendar("daily UTC").has_zone() && !calendar("daily").has_zone());
 }
 
 #[test]
@@ -181,6 +180,37 @@ fn expressions_are_shown_as_they_were_written() {
     assert_eq!(calendar("DAILY\nUTC").to_string(), "DAILY UTC");
 }
 
+#[test]
+fn timers_are_given_what_systemd_understands() {
+    let lines = |text: &str| calendar(text).to_systemd();
+    assert_eq!(lines("daily"), ["*-*-* 00:00:00"]);
+    assert_eq!(
+        lines("sat,mon..wed 4/8:30 Europe/Berlin"),
+        ["Mon,Tue,Wed,Sat *-*-* 04..20/8:30:00 Europe/Berlin"]
+    );
+    assert_eq!(lines("*-*~28/3 1,2:0/15"), ["*-*~01..28/3 01,02:00..45/15:00"]);
+    assert_eq!(lines("*-2~1,2,9"), ["*-02~01 00:00:00", "*-02~02 00:00:00", "*-02~09 00:00:00"]);
+    assert_eq!(lines("2026/2-*~*"), ["2026..2198/2-*-* 00:00:00"]);
+}
+
+#[test]
+fn cron_is_given_what_it_can_say() {
+    let fields = |text: &str| calendar(text).to_cron();
+    for (text, expected) in [
+        ("02:30", "30 2 * * *"),
+        ("Mon..Fri,Sun 8..18:0/15", "0-45/15 8-18 * * 0-5"),
+        ("weekly", "0 0 * * 1"),
+        ("quarterly", "0 0 1 1-10/3 *"),
+        ("*-*-1,15 4:05", "5 4 1,15 * *"),
+        ("Sat,Sun *-12-* *:59", "59 * * 12 0,6"),
+    ] {
+        assert_eq!(fields(text).as_deref(), Some(expected), "{text}");
+    }
+    for text in ["2:30:15", "2:30 UTC", "2027-*-* 2:30", "*-*~1 2:30", "Sun *-*-1..7 2:30"] {
+        assert_eq!(fields(text), None, "{text}");
+    }
+}
+
 /// Expressions of all kinds, most of which come again and again.
 fn expressions() -> impl Strategy<Value = String> {
     let weekdays = prop_oneof![Just(String::new()), "(Mon|Tue\\.\\.Thu|Sat,Sun) "];
@@ -197,7 +227,7 @@ fn expressions() -> impl Strategy<Value = String> {
             Just("*".to_owned()),
             (0..high).prop_map(|value| value.to_string()),
             (0..high / 2, 1..high / 2).prop_map(|(first, step)| format!("{first}/{step}")),
-            (0..high / 2, 0..high / 2).prop_map(move |(first, more)| format!("{first}..{}", first + more)),
+            (0..high / 2, 1..high / 2).prop_map(move |(first, more)| format!("{first}..{}", first + more)),
         ]
     };
     let zone = prop_oneof![4 => Just(""), 1 => Just(" UTC"), 1 => Just(" America/New_York")];
@@ -220,6 +250,20 @@ fn instants() -> impl Strategy<Value = Timestamp> {
     ]
 }
 
+/// Tells whether cron would start something, by `crontab(5)`.
+fn cron_matches(fields: &str, time: &jiff::Zoned) -> bool {
+    let now = [time.minute(), time.hour(), time.day(), time.month(), time.weekday().to_sunday_zero_offset()];
+    fields.split(' ').zip(now).all(|(field, now)| {
+        field.split(',').any(|item| {
+            let (range, step) = item.split_once('/').unwrap_or((item, "1"));
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let (first, last) = if range == "*" { ("0", "59") } else { (first, last) };
+            let (first, last): (i8, i8) = (first.parse().unwrap(), last.parse().unwrap());
+            (first..=last).contains(&now) && (now - first) % step.parse::<i8>().unwrap() == 0
+        })
+    })
+}
+
 proptest! {
     #[test]
     fn next_and_last_belong_together(text in expressions(), time in instants()) {
@@ -234,6 +278,17 @@ proptest! {
             prop_assert!(next > time);
             prop_assert_eq!(calendar.last_at(next, &zone), Some(next));
             prop_assert_eq!(calendar.last_at(next - nanosecond, &zone), calendar.last_at(time, &zone));
+        }
+    }
+
+    #[test]
+    fn cron_means_the_same(text in expressions().prop_map(|text| text.replace(":*", ":0")), days in 0..3000_i64) {
+        let Some(fields) = calendar(&text).to_cron() else { return Ok(()) };
+        let start = utc("2026-01-01T00:00:00") + SignedDuration::from_hours(24 * days);
+        for minute in 0..3 * 24 * 60 {
+            let time = start + SignedDuration::from_mins(minute);
+            let due = calendar(&text).last_at(time, &TimeZone::UTC) == Some(time);
+            prop_assert_eq!(cron_matches(&fields, &time.to_zoned(TimeZone::UTC)), due, "{} at {}", fields, time);
         }
     }
 
