@@ -4,6 +4,7 @@
 //! `yester run`, which may be started at any time, and twice: so a timer needs to come at least when something is due.
 //! Beside it, `yester status --alert` is started every 15 minutes. It notices runs that do not come at all.
 
+mod configured;
 mod cron;
 mod error;
 mod install;
