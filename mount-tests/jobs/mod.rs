@@ -1,4 +1,5 @@
 //! What happens by itself, held against the programs that it is made for.
 
 mod calendar;
+mod command;
 mod schedule;

@@ -37,6 +37,7 @@ mod record;
 mod repair;
 mod restore;
 mod run;
+mod schedule;
 mod second;
 mod select;
 mod snapshots;
@@ -89,6 +90,7 @@ enum Command {
     Repair(repair::RepairArgs),
     Run(run::RunArgs),
     Stats(stats::StatsArgs),
+    Schedule(schedule::ScheduleArgs),
     Key(key::KeyArgs),
     Generate(generate::GenerateArgs),
 }
@@ -147,6 +149,7 @@ fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Command::Repair(args) => repair::run(&context, &args),
         Command::Run(args) => run::run(&context, args),
         Command::Stats(args) => stats::run(&context, &args),
+        Command::Schedule(args) => schedule::run(&context, args),
         Command::Key(args) => key::run(&context, &args),
         Command::Generate(args) => generate::run(&context, &args),
     }

@@ -151,7 +151,9 @@ mod tests {
                 "schedule = \"daily\"\n[store.local]\nurl = \"/srv/backup\"\nkey-file = \"/root/key\"\n[source.x]\n{source}\n"
             ))
         };
-        for source in ["paths = [\"/\"]", "paths = [\"/var/tmp/x\"]", "postgres = \"postgresql:///shop?host=/tmp\""] {
+        for source in
+            ["paths = [\"/\"]", "paths = [\"/var/tmp/x\"]", "postgres = \"postgresql:///shop?host=/tmp\""]
+        {
             assert!(of_source(source).uses_tmp, "{source}");
         }
         for source in ["command = [\"true\"]", "paths = [\"/etc\"]\nbefore = [\"sync\"]"] {
