@@ -31,6 +31,10 @@ pub use secret::{Address, KeyPlace, SecretPlace, Text};
 pub use source::{Databases, Paths, Postgres, SourceConfig, SourceKind};
 pub use store::{Network, Select, StoreConfig, Verify};
 
+/// When garbage is collected where nobody says otherwise.
+pub const GC_SCHEDULE: &str = "weekly";
+/// When a part of a store is verified where nobody says otherwise.
+pub const VERIFY_SCHEDULE: &str = "daily";
 /// How long a backup may take where nobody says otherwise.
 const TIMEOUT: SignedDuration = SignedDuration::from_hours(12);
 /// How often a failed backup is tried again.
@@ -183,7 +187,7 @@ fn read(document: Section<'_>, problems: &Problems<'_>, path: &Path) -> Config {
     let schedule = document.item("schedule").and_then(|item| values::schedule(&item));
     let key = secret::KeyPlace::read(&document);
     let keep = document.item("keep").and_then(|item| values::keep(&item));
-    let gc = values::switchable(document.item("gc"), Some(values::fixed("weekly")), values::schedule);
+    let gc = values::switchable(document.item("gc"), Some(values::fixed(GC_SCHEDULE)), values::schedule);
     let verify = document.item("verify").and_then(|item| Verify::read(&item));
     let rules = match document.item("rules").and_then(|item| item.section()) {
         Some(section) => Rules::read(section, &Rules::default()),

@@ -2,6 +2,7 @@
 
 use jiff::SignedDuration;
 
+use super::VERIFY_SCHEDULE;
 use super::reader::{Item, Section};
 use super::secret::KeyPlace;
 use super::values;
@@ -137,12 +138,12 @@ impl Verify {
     /// byte in a hundred.
     fn usual(is_distant: bool) -> Self {
         let millionths = if is_distant { 10_000 } else { 50_000 };
-        Self { sample: Share::from_millionths(millionths), schedule: values::fixed("daily") }
+        Self { sample: Share::from_millionths(millionths), schedule: values::fixed(VERIFY_SCHEDULE) }
     }
 
     /// Reads `"5%"`, `false`, or `{ sample = "5%", schedule = "…" }`.
     pub(super) fn read(item: &Item<'_>) -> Option<Self> {
-        let schedule = values::fixed("daily");
+        let schedule = values::fixed(VERIFY_SCHEDULE);
         if item.is_off() {
             return Some(Self { sample: None, schedule });
         }

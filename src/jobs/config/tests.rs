@@ -1,3 +1,5 @@
+//! What a configuration says, and what is said of its mistakes.
+
 use super::*;
 
 /// As the documentation shows it.

@@ -1,3 +1,5 @@
+//! The order of the steps of a run.
+
 use std::path::Path;
 
 use super::*;

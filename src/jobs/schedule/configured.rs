@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::ScheduleOptions;
 use crate::jobs::calendar::Schedule;
-use crate::jobs::config::{Channel, Config, KeyPlace, SecretPlace, SourceConfig, SourceKind, Text};
+use crate::jobs::config::{
+    Channel, Config, GC_SCHEDULE, KeyPlace, SecretPlace, SourceConfig, SourceKind, Text, VERIFY_SCHEDULE,
+};
 
 /// Folders that a service may have of its own, and then does not see those of others.
 const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
@@ -41,15 +43,22 @@ impl ScheduleOptions {
     }
 }
 
-/// Returns all schedules: of backups, copies, collections of garbage, and verifying.
+/// Returns all schedules: of backups and copies, and of collections of garbage and verifying where somebody chose one. What
+/// is due once a day or once a week in any case is done by the next run.
 fn schedules(config: &Config) -> Vec<Schedule> {
     let of_sources = config.sources.iter().filter_map(|source| source.schedule.clone());
     let of_stores = config.stores.iter().flat_map(|store| {
         let copies = store.copy_from.as_ref().and_then(|_| config.copy_schedule(store));
         let verify = store.verify.sample.map(|_| store.verify.schedule.clone());
-        [copies, store.gc.clone(), verify].into_iter().flatten()
+        let chosen = [store.gc.clone(), verify].into_iter().flatten().filter(|schedule| !is_usual(schedule));
+        copies.into_iter().chain(chosen)
     });
     of_sources.chain(of_stores).collect()
+}
+
+fn is_usual(schedule: &Schedule) -> bool {
+    let [calendar] = schedule.calendars() else { return false };
+    [GC_SCHEDULE, VERIFY_SCHEDULE].contains(&calendar.to_string().as_str())
 }
 
 /// Returns the folder, or the nearest one above it that is there.

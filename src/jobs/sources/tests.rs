@@ -1,3 +1,5 @@
+//! What is run for each kind of source, and which way its password goes.
+
 use std::path::Path;
 
 use super::*;
@@ -13,7 +15,7 @@ fn told(table: &str) -> Vec<String> {
     let mut told = Vec::new();
     for line in command_lines(&source(table)).unwrap() {
         let words: Vec<_> = line.argv.iter().map(|word| word.to_str().unwrap()).collect();
-        told.push(format!("{}: {}", line.name.to_string_lossy(), words.join(" ")));
+        told.push(format!("{}: {}", crate::path::escape(line.name.as_bytes()), words.join(" ")));
         assert!(!told.last().unwrap().contains("hunter2"), "{told:?}");
         assert!(!format!("{line:?}").contains("hunter2"));
         told.extend(line.environment.iter().map(|(name, value)| format!("{}={}", name.display(), **value)));
@@ -127,5 +129,5 @@ fn a_command_is_run_as_it_is() {
     ))
     .unwrap();
     assert_eq!((lines.len(), lines[0].min_bytes), (1, 1 << 20));
-    assert_eq!(lines[0].name.to_string_lossy(), "pos.json");
+    assert_eq!(lines[0].name.as_bytes(), b"pos.json");
 }
