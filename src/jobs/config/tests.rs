@@ -88,6 +88,18 @@ fn the_documented_configuration_is_read() {
 }
 
 #[test]
+fn the_examples_are_valid_as_they_stand() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples");
+    for name in ["pos", "callcentre", "booking", "assets", "inventory"] {
+        let config = Config::read(&folder.join(name).with_extension("toml"));
+        let config = config.unwrap_or_else(|error| panic!("{name}: {:#?}", error.problems()));
+        assert!(config.source(name).is_some() || name == "assets", "{name}");
+        assert!(config.sources.iter().all(|source| source.schedule.is_some() && source.keep.is_some()), "{name}");
+        assert!(!config.alerts.is_empty(), "{name}");
+    }
+}
+
+#[test]
 fn all_mistakes_are_told_with_line_and_key() {
     let text = r#"schedul = "daily"
 keep = { daly = 7 }
