@@ -5,6 +5,7 @@
 
 pub mod calendar;
 pub mod config;
+pub mod health;
 pub mod run;
 pub mod schedule;
 pub mod secret;

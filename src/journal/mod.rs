@@ -1,11 +1,13 @@
-//! The journal: the local record of runs, for health and metrics, and of when packs were verified.
+//! The journal: the local record of runs, of what was wrong and who was told, and of when packs were verified.
 //!
 //! Owns one SQLite file in the state folder of this host. It cannot be made anew from a store, so it is written
 //! durably and never deleted: a damaged file is set aside under another name. What the runs mean for health is
 //! left to others.
 
 mod database;
+mod incidents;
 mod packs;
+mod sizes;
 
 use std::fmt;
 use std::num::ParseIntError;
@@ -19,7 +21,9 @@ use rusqlite::{Connection, Row};
 use crate::id::{SnapshotId, StoreId};
 use crate::process::Process;
 
+pub use incidents::{Gravity, Incident, IncidentId, Notice, Observation, Undelivered};
 pub use packs::{PackState, StorePlace};
+pub use sizes::StoreSize;
 
 /// Why the journal cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -307,6 +311,16 @@ impl Journal {
             "WHERE operation = ?1 AND place = ?2 ORDER BY id DESC LIMIT ?3",
             (operation, place, limit),
         )
+    }
+
+    /// Returns the last run of an operation on a source of the store at a place that did all it should, or some of it.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be read or is damaged.
+    pub fn last_good(&self, operation: &str, source: &str, place: &str) -> Result<Option<Run>, JournalError> {
+        let which = "WHERE operation = ?1 AND source = ?2 AND place = ?3 AND outcome IN (1, 2)
+                     ORDER BY id DESC LIMIT 1";
+        Ok(self.select(which, (operation, source, place))?.pop())
     }
 
     /// Returns one run.
