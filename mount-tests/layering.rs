@@ -35,7 +35,7 @@ const SIBLINGS: [(&str, &str); 4] =
     [("crypto", "id"), ("format", "chunker"), ("human", "path"), ("store", "format")];
 
 /// Where a library may be used, as beginnings of paths below `src`; elsewhere it may not.
-const CONFINED: [(&str, &[&str]); 8] = [
+const CONFINED: [(&str, &[&str]); 11] = [
     ("rusqlite", &["index/", "journal/"]),
     ("fuser", &["fuse.rs", "fuse/"]),
     ("clap", &["cli/", "main.rs"]),
@@ -43,6 +43,9 @@ const CONFINED: [(&str, &[&str]); 8] = [
     ("aws_sdk_s3", &["store/s3/"]),
     ("aws_config", &["store/s3/"]),
     ("toml", &["jobs/config/"]),
+    ("lettre", &["jobs/alert/send/"]),
+    ("rustls", &["jobs/alert/send/"]),
+    ("ureq", &["jobs/alert/send/"]),
     ("tokio", &["store/runtime.rs", "store/s3/"]),
 ];
 

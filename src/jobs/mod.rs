@@ -3,9 +3,11 @@
 //! Nothing here touches the terminal, the environment or the home folder, and whatever depends on time is told what
 //! time it is. The command line around it is [`crate::cli`].
 
+pub mod alert;
 pub mod calendar;
 pub mod config;
 pub mod health;
+pub mod metrics;
 pub mod run;
 pub mod schedule;
 pub mod secret;

@@ -3,12 +3,12 @@
 //! Owns what each rule means. Pure but for [`History::read`]: what time it is, and how the clocks are set, is told. Who
 //! hears of what is found is left to `alert`.
 
+mod ended;
 mod history;
 mod source;
 mod store;
 #[cfg(test)]
 mod tests;
-mod tries;
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::config::{Config, Severity};
 use crate::human;
-use crate::journal::{Run, RunOutcome, StoreSize};
+use crate::journal::{Run, RunOutcome, StoreSize, Undelivered};
 
 pub use history::{DiskSpace, History, SourceHistory, StoreHistory, disk_space};
 
@@ -143,17 +143,21 @@ pub const UNDELIVERED: &str = "undelivered";
 fn undelivered(question: &Question<'_>) -> Vec<Finding> {
     let known = |name: &str| question.config.alerts.iter().any(|alert| alert.name == name);
     let undelivered = question.history.undelivered.iter().filter(|undelivered| known(&undelivered.alert));
-    let finding = |undelivered: &crate::journal::Undelivered| Finding {
+    undelivered.map(|undelivered| undelivered_finding(undelivered, question.zone)).collect()
+}
+
+/// Returns what is to be told of an alert that does not arrive.
+pub(super) fn undelivered_finding(undelivered: &Undelivered, zone: &TimeZone) -> Finding {
+    Finding {
         rule: UNDELIVERED,
         subject: undelivered.alert.clone(),
         severity: Severity::Warning,
         text: format!(
             "This alert has not been delivered since {}: {}. `yester config check --send-test-alert` tries it.",
-            clock(undelivered.since, question.zone),
+            clock(undelivered.since, zone),
             undelivered.error
         ),
-    };
-    undelivered.map(finding).collect()
+    }
 }
 
 /// Returns a time as people read it on a clock of theirs: `2026-11-22 03:30 CET`.

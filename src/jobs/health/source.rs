@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::tries::{Attempt, attempts, duration, is_good};
+use super::ended::{duration, is_good};
 use super::{Finding, NORMAL, Question, SourceHealth, ago, cause, clock, median};
 use crate::human;
 use crate::jobs::config::{Severity, SourceConfig};
@@ -14,8 +14,8 @@ const SLOWER_FLOOR: SignedDuration = SignedDuration::from_secs(10);
 const SLOWER_SAMPLES: usize = 5;
 /// How many earlier backups it takes to call one small; and how many that are alike make a new normal.
 const SHRUNK_SAMPLES: usize = 3;
-/// A rate says something of so many attempts.
-const RATE_ATTEMPTS: usize = 5;
+/// A rate says something of so many runs.
+const RATE_RUNS: usize = 5;
 /// A single failure is told as such.
 const RATE_FAILURES: usize = 2;
 
@@ -25,7 +25,7 @@ struct Subject<'a> {
     source: &'a SourceConfig,
     runs: &'a [Run],
     /// Newest first.
-    attempts: Vec<Attempt<'a>>,
+    ended: Vec<&'a Run>,
     /// Good runs, newest first.
     good: Vec<&'a Run>,
     last_good: Option<&'a Run>,
@@ -45,7 +45,7 @@ pub(super) fn assess(
         question,
         source,
         runs,
-        attempts: attempts(runs, question.config, source),
+        ended: runs.iter().filter(|run| run.outcome != RunOutcome::Running).collect(),
         good,
         last_good,
     };
@@ -80,8 +80,8 @@ pub(super) fn assess(
 
 impl Subject<'_> {
     /// Returns the failures since the last good backup, newest first.
-    fn failed(&self) -> impl Iterator<Item = &Attempt<'_>> {
-        self.attempts.iter().take_while(|attempt| !attempt.is_good())
+    fn failed(&self) -> impl Iterator<Item = &Run> {
+        self.ended.iter().copied().take_while(|run| !is_good(run))
     }
 
     fn failures_in_a_row(&self) -> u32 {
@@ -91,7 +91,7 @@ impl Subject<'_> {
     fn failures(&self) -> Option<(Severity, String)> {
         let count = self.failures_in_a_row();
         let (severity, _) = self.source.rules.failures.worst(|from| count >= *from)?;
-        let (last, first) = (self.failed().next()?.last, self.failed().last()?.first);
+        let (last, first) = (self.failed().next()?, self.failed().last()?);
         let zone = self.question.zone;
         let what = match count {
             1 => format!("The last backup failed at {}", clock(last.started, zone)),
@@ -139,8 +139,8 @@ impl Subject<'_> {
                 format!("There has been no good backup yet, {} after the first was expected", ago(since, now))
             }
         };
-        let next = match self.attempts.first().filter(|attempt| !attempt.is_good()) {
-            Some(attempt) => format!("The last attempt failed: {}.", cause(&attempt.last.message)),
+        let next = match self.failed().next() {
+            Some(run) => format!("The last attempt failed: {}.", cause(&run.message)),
             None => "Nothing has run: `yester schedule show` says whether a timer is installed.".to_owned(),
         };
         Some((severity, format!("{what}. {next} `yester run {}` backs up now.", self.source.name)))
@@ -151,16 +151,16 @@ impl Subject<'_> {
         if let Some(run) = self.last_good {
             return Some(run.finished.unwrap_or(run.started));
         }
-        let first = self.attempts.last().map(|attempt| attempt.first.started);
+        let first = self.ended.last().map(|run| run.started);
         first.into_iter().chain(self.question.history.configured).min()
     }
 
     fn success_rate(&self) -> Option<(Severity, String)> {
         let rules = &self.source.rules;
         let since = self.question.now.saturating_sub(rules.success_window).ok()?;
-        let within: Vec<_> = self.attempts.iter().filter(|attempt| attempt.first.started >= since).collect();
-        let good = within.iter().filter(|attempt| attempt.is_good()).count();
-        if within.len() < RATE_ATTEMPTS || within.len() - good < RATE_FAILURES {
+        let within: Vec<_> = self.ended.iter().filter(|run| run.started >= since).collect();
+        let good = within.iter().filter(|run| is_good(run)).count();
+        if within.len() < RATE_RUNS || within.len() - good < RATE_FAILURES {
             return None;
         }
         let percent = |part: usize, all: usize| part as u64 * 100 / all.max(1) as u64;

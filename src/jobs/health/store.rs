@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::tries::is_good;
+use super::ended::is_good;
 use super::{Finding, Question, StoreHealth, StoreHistory, ago, cause, clock};
 use crate::human;
 use crate::jobs::config::{Severity, SourceConfig, StoreConfig};

@@ -42,7 +42,7 @@ impl Past {
     fn run(&mut self, source: &str, started: Timestamp, outcome: RunOutcome, seconds: i64, bytes: u64) {
         let run = run("ingest", source, started, outcome, seconds, bytes);
         let history = self.history.sources.entry(source.to_owned()).or_default();
-        if tries::is_good(&run) {
+        if ended::is_good(&run) {
             history.last_good = Some(run.clone());
         }
         history.runs.insert(0, run);

@@ -40,22 +40,6 @@ fn a_failure_says_what_since_when_and_what_to_do() {
 }
 
 #[test]
-fn retries_are_one_attempt() {
-    let mut past = Past::new("retries = 2", "");
-    // Each took a minute, and the next began a minute after its end.
-    for minute in [30, 32, 34] {
-        past.ran(&format!("2026-11-21 03:{minute}"), Failed);
-    }
-    let now = "2026-11-22 04:00";
-    assert_eq!(past.found("failures", now), WARNING);
-    // That is one more than there are retries: somebody ran it again.
-    past.ran("2026-11-21 03:36", Failed).ran("2026-11-21 03:38", Failed);
-    assert_eq!(past.health(past.at(now)).sources[0].failures, 2);
-    past.ran("2026-11-22 03:30", Failed);
-    assert_eq!(past.found("failures", now), CRITICAL);
-}
-
-#[test]
 fn rules_of_one_source_leave_others_alone() {
     let mut past = Past::new(
         "rules = { failures = { critical = 1 } }\n[source.etc]\npaths = [\"/etc\"]",
@@ -208,9 +192,9 @@ fn a_shrunk_dump_is_told_until_it_is_the_new_normal() {
 
 #[test]
 fn too_few_successes_in_a_week_are_told() {
-    // Hourly on one day: 20 attempts, of which the first few failed.
+    // 20 runs a day, of which the first few failed.
     let at = |failed: u32, of: u32, now: &str| {
-        let mut past = Past::new("retries = 0", "");
+        let mut past = Past::new("", "");
         for hour in 0..of {
             let outcome = if hour < failed { Failed } else { Succeeded };
             past.ran(&format!("2026-11-{:02} {:02}:00", 15 + hour / 20, hour % 20), outcome);
