@@ -121,6 +121,7 @@ pub(super) fn run(context: &Context, args: &CopyArgs) -> Result<(), CommandError
     let reporter = context.reporter();
     let copied = copy(&repo, &destination, &plan, &options, &reporter);
     reporter.finish();
+    record.measure(&destination, &location.to_string());
     record.finish(&run_end(&copied));
     let stats = copied?;
     let report =

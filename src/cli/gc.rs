@@ -116,6 +116,7 @@ fn collect(context: &Context, repo: &Repository, options: &GcOptions) -> Result<
     let reporter = context.reporter();
     let collected = gc::collect(repo, options, &reporter);
     reporter.finish();
+    record.measure(repo, &context.location()?.to_string());
     record.finish(&run_end(&collected));
     let stats = collected?;
     if context.json() {

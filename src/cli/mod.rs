@@ -30,6 +30,7 @@ mod mount_helper;
 mod network;
 mod output;
 mod patterns;
+mod present;
 mod process;
 mod progress;
 mod protect;

@@ -2,20 +2,22 @@
 //!
 //! A journal that cannot be written is no reason to go without a backup: it is reported, and the run goes on.
 
+use jiff::Timestamp;
+
 use super::context::Context;
-use super::exit::{CommandError, ErrorKind};
+use super::exit::CommandError;
 use super::output;
 use crate::id::StoreId;
 use crate::jobs::run::RUN_VARIABLE;
-use crate::journal::{Journal, JournalError, RunEnd, RunId, RunStart};
+use crate::journal::{Journal, JournalError, RunEnd, RunId, RunStart, StoreSize};
+use crate::repo::Repository;
 
 /// File name of the journal in the state folder.
 const FILE_NAME: &str = "journal.sqlite";
 
 /// Opens the journal of this host.
 pub(super) fn open_journal(context: &Context) -> Result<Journal, CommandError> {
-    let journal = Journal::open(&context.folders().state.join(FILE_NAME))
-        .map_err(|error| CommandError::new(ErrorKind::Failed, error))?;
+    let journal = Journal::open(&context.folders().state.join(FILE_NAME))?;
     tell_if_set_aside(&journal);
     Ok(journal)
 }
@@ -61,6 +63,17 @@ impl Record {
     /// Returns the journal, where it can be used.
     pub(super) fn journal(&self) -> Option<&Journal> {
         self.begun.as_ref().map(|(journal, _)| journal)
+    }
+
+    /// Records what a store takes, as far as this host knows it.
+    pub(super) fn measure(&self, repo: &Repository, place: &str) {
+        // An ingest-only key shows its own packs alone.
+        let Some((journal, _)) = self.begun.as_ref().filter(|_| !repo.is_ingest_only()) else { return };
+        let Ok(bytes) = repo.index().pack_bytes() else { return };
+        if let Err(error) = journal.record_store_size(place, StoreSize { bytes, measured: Timestamp::now() })
+        {
+            complain(&error);
+        }
     }
 
     /// Records how the run ended.

@@ -12,13 +12,14 @@ use serde_json::{Value, json};
 
 use super::context::{Context, validate_label};
 use super::exit::{CommandError, ErrorKind};
+use super::present::Present;
 use super::{output, process, record};
 use crate::human;
+use crate::jobs::alert::Ping;
 use crate::jobs::run::{
     LockError, Operation, RunError, RunOptions, RunStats, Selection, Step, StepOutcome, StepStats, Watch,
     run as run_jobs,
 };
-use crate::journal::Journal;
 
 /// Where programs are that cron and systemd do not look for.
 const USUAL_PATH: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
@@ -70,14 +71,20 @@ pub(super) fn run(context: &Context, args: RunArgs) -> Result<(), CommandError> 
     let told_to_end =
         process::told_to_end().map_err(|source| CommandError::io("cannot listen to signals", source))?;
     let teller = Teller::new(context);
+    let present = Present::new(context, &journal)?;
     let stats = run_jobs(config, &journal, &options, &teller, &told_to_end)?;
-    finish(context, &journal, &options)?;
+    let ended = verdict(&stats);
+    if !stats.is_empty() {
+        let summary = summary(&stats);
+        present.ping(if ended.is_ok() { Ping::Success(&summary) } else { Ping::Failure(&summary) })?;
+    }
+    present.publish(&present.assess()?)?;
     if context.json() {
         output::print_json(&document(&stats))?;
     } else if stats.is_empty() {
         tell_idle(context, &teller);
     }
-    verdict(&stats)
+    ended
 }
 
 fn options(context: &Context, args: RunArgs) -> Result<RunOptions, CommandError> {
@@ -247,9 +254,10 @@ fn document(stats: &RunStats) -> Value {
     })
 }
 
-/// Does what every run ends with.
-fn finish(_context: &Context, _journal: &Journal, _options: &RunOptions) -> Result<(), CommandError> {
-    Ok(())
+/// Returns what a dead man's switch is told of a run.
+fn summary(stats: &RunStats) -> String {
+    let lines = stats.steps.iter().flat_map(|stats| lines(stats, false));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 impl From<RunError> for CommandError {

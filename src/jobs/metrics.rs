@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::config::Metrics;
 use super::health::{Health, SourceHealth, StoreHealth};
-use crate::journal::{Run, RunOutcome};
+use crate::journal::Run;
 
 /// Why metrics cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -189,8 +189,9 @@ impl Page<'_> {
     }
 
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
-        let labels = labels.iter().chain(&[("host", self.host)]);
-        let labels = labels.map(|(label, value)| format!("{label}=\"{}\"", escape(value)));
+        let host = [("host", self.host)];
+        let labels =
+            labels.iter().chain(&host).map(|(label, value)| format!("{label}=\"{}\"", escape(value)));
         let _ = writeln!(self.text, "{name}{{{}}} {value}", labels.collect::<Vec<_>>().join(","));
     }
 }
@@ -208,7 +209,7 @@ mod tests {
 
     use super::*;
     use crate::jobs::health::DiskSpace;
-    use crate::journal::StoreSize;
+    use crate::journal::{RunOutcome, StoreSize};
 
     fn run(started: i64, outcome: RunOutcome) -> Run {
         Run {

@@ -8,7 +8,7 @@ use super::{Journal, JournalError, clamp, time};
 /// What a store takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreSize {
-    /// Bytes of all its objects.
+    /// Bytes of its packs; all else is small.
     pub bytes: u64,
     /// When that was measured.
     pub measured: Timestamp,

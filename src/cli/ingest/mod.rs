@@ -148,6 +148,7 @@ pub(super) fn run(context: &Context, args: IngestArgs) -> Result<(), CommandErro
     );
     let stats = ingest(&repo, input, &options, &reporter);
     reporter.finish();
+    record.measure(&repo, &context.location()?.to_string());
     record.finish(&run_end(&stats));
     let stats = stats?;
     report::done(context, &stats)?;

@@ -94,7 +94,10 @@ fn the_examples_are_valid_as_they_stand() {
         let config = Config::read(&folder.join(name).with_extension("toml"));
         let config = config.unwrap_or_else(|error| panic!("{name}: {:#?}", error.problems()));
         assert!(config.source(name).is_some() || name == "assets", "{name}");
-        assert!(config.sources.iter().all(|source| source.schedule.is_some() && source.keep.is_some()), "{name}");
+        assert!(
+            config.sources.iter().all(|source| source.schedule.is_some() && source.keep.is_some()),
+            "{name}"
+        );
         assert!(!config.alerts.is_empty(), "{name}");
     }
 }

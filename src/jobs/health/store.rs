@@ -58,9 +58,11 @@ pub(super) fn assess(
     }
 }
 
-/// Returns the last verification that came to something. One that was killed proves nothing.
+/// Returns the last verification that came to something. One that was killed, or that met no store, proves nothing.
 fn last_verification(history: &StoreHistory) -> Option<&Run> {
-    let is_decided = |run: &&Run| !matches!(run.outcome, RunOutcome::Running | RunOutcome::Unfinished);
+    let is_decided = |run: &&Run| {
+        run.store.is_some() && !matches!(run.outcome, RunOutcome::Running | RunOutcome::Unfinished)
+    };
     history.verified.iter().find(is_decided)
 }
 

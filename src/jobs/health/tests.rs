@@ -6,6 +6,7 @@ mod stores;
 use std::path::Path;
 
 use super::*;
+use crate::id::StoreId;
 use crate::jobs::config::Config;
 use crate::journal::{Run, RunOutcome, Undelivered};
 
@@ -96,7 +97,7 @@ fn run(
     let is_good = matches!(outcome, RunOutcome::Succeeded | RunOutcome::Partial);
     Run {
         id: "1".parse().unwrap(),
-        store: None,
+        store: Some(StoreId::from_bytes([1; 16])),
         place: "/srv/local".into(),
         operation: operation.into(),
         source: source.into(),
