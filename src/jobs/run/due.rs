@@ -7,6 +7,9 @@ use crate::jobs::calendar::Schedule;
 use crate::jobs::config::{SourceConfig, StoreConfig};
 use crate::journal::{JournalError, Run as Recorded, RunOutcome};
 
+/// So many of the last attempts are looked at: a store that was away for longer is due in any case.
+const ATTEMPTS: u32 = 100;
+
 impl Run<'_> {
     /// Tells whether there is nothing to do at all.
     pub(super) fn is_idle(&self) -> Result<bool, JournalError> {
@@ -78,8 +81,10 @@ impl Run<'_> {
         schedule: &Schedule,
         now: Timestamp,
     ) -> Result<bool, JournalError> {
-        let last = self.journal.runs_at(operation.name(), &store.location.to_string(), 1)?;
-        Ok(self.is_due(schedule, last.first(), now))
+        let last = self.journal.runs_at(operation.name(), &store.location.to_string(), ATTEMPTS)?;
+        // What never met the store is still to be done.
+        let last = last.iter().find(|run| run.store.is_some() || operation == Operation::Copy);
+        Ok(self.is_due(schedule, last, now))
     }
 
     fn is_due(&self, schedule: &Schedule, last: Option<&Recorded>, now: Timestamp) -> bool {
