@@ -278,7 +278,42 @@ mod tests {
     fn every_metric_has_its_labels() {
         let text = render(&health(), "db1", true);
         let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        insta::assert_snapshot!(samples.join("\n"), @r#""#);
+        insta::assert_snapshot!(samples.join("\n"), @r#"
+        yester_last_success_timestamp_seconds{source="shop",store="local",host="db1"} 1700000061.5
+        yester_last_success_timestamp_seconds{source="new",store="local",host="db1"} 0
+        yester_last_attempt_timestamp_seconds{source="shop",store="local",host="db1"} 1700086400
+        yester_last_attempt_timestamp_seconds{source="new",store="local",host="db1"} 0
+        yester_last_run_success{source="shop",store="local",host="db1"} 0
+        yester_last_run_success{source="new",store="local",host="db1"} 0
+        yester_consecutive_failures{source="shop",store="local",host="db1"} 1
+        yester_consecutive_failures{source="new",store="local",host="db1"} 0
+        yester_duration_seconds{source="shop",store="local",host="db1"} 61.5
+        yester_duration_seconds{source="new",store="local",host="db1"} 0
+        yester_source_bytes{source="shop",store="local",host="db1"} 1000000
+        yester_source_bytes{source="new",store="local",host="db1"} 0
+        yester_added_bytes{source="shop",store="local",host="db1"} 5000
+        yester_added_bytes{source="new",store="local",host="db1"} 0
+        last_successful_backup_timestamp{source="shop",store="local",host="db1"} 1700000061.5
+        last_successful_backup_timestamp{source="new",store="local",host="db1"} 0
+        backup_last_success_timestamp{source="shop",store="local",host="db1"} 1700000061.5
+        backup_last_success_timestamp{source="new",store="local",host="db1"} 0
+        backup_last_attempt_timestamp{source="shop",store="local",host="db1"} 1700086400
+        backup_last_attempt_timestamp{source="new",store="local",host="db1"} 0
+        backup_status{source="shop",store="local",status="success",host="db1"} 0
+        backup_status{source="shop",store="local",status="failed",host="db1"} 1
+        backup_status{source="new",store="local",status="success",host="db1"} 0
+        backup_status{source="new",store="local",status="failed",host="db1"} 0
+        yester_store_bytes{store="local",host="db1"} 77
+        yester_store_free_bytes{store="local",host="db1"} 40
+        yester_verify_last_success_timestamp_seconds{store="local",host="db1"} 1700000061.5
+        yester_verify_last_success_timestamp_seconds{store="offsite",host="db1"} 0
+        yester_verify_failed{store="local",host="db1"} 1
+        yester_verify_failed{store="offsite",host="db1"} 0
+        backup_verification_failed{store="local",host="db1"} 1
+        backup_verification_failed{store="offsite",host="db1"} 0
+        yester_copy_behind_snapshots{source="new",store="offsite",host="db1"} 0
+        yester_copy_behind_snapshots{source="shop",store="offsite",host="db1"} 3
+        "#);
         for family in text.split("# HELP ").skip(1) {
             let name = family.split(' ').next().unwrap();
             assert!(family.lines().nth(1).unwrap() == format!("# TYPE {name} gauge"), "{family}");

@@ -10,7 +10,6 @@ mod send;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 
 use jiff::tz::TimeZone;
@@ -18,7 +17,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::config::{AlertConfig, Channel, Config};
 use super::health::{Finding, Health, UNDELIVERED, undelivered_finding};
-use crate::journal::{Journal, JournalError, Notice, Observation};
+use crate::journal::{Incident, Journal, JournalError, Notice, Observation};
+use decide::Event;
 use message::Message;
 
 /// The end of an incident is told for so long; later, nobody waits for it.
@@ -141,16 +141,16 @@ impl Evaluation<'_> {
         let found = health.findings.iter().filter(|finding| finding.rule != UNDELIVERED);
         self.observe(&found.cloned().collect::<Vec<_>>(), &|rule| rule != UNDELIVERED)?;
         let mut stats = AlertStats::default();
-        // What one alert cannot tell is for others to tell, and so is that it can again. Every round but the last
-        // tells something or finds an alert that does not arrive, so that they end by themselves.
-        for _ in 0..self.config.alerts.len() * 4 + 1 {
+        // What one alert cannot tell is for others to tell, and so is that it can again: rounds, until one changes
+        // nothing. The first one finds out which alerts do not arrive.
+        for round in 0..self.config.alerts.len() * 4 + 2 {
             let undelivered = self.journal.undelivered()?;
             let found: Vec<Finding> =
                 undelivered.iter().map(|alert| undelivered_finding(alert, self.surroundings.zone)).collect();
             self.observe(&found, &|rule| rule == UNDELIVERED)?;
             let known = (stats.sent, stats.failed.len(), undelivered);
-            self.tell(&mut stats)?;
-            if known == (stats.sent, stats.failed.len(), self.journal.undelivered()?) {
+            self.tell(&mut stats, round == 0)?;
+            if round > 0 && known == (stats.sent, stats.failed.len(), self.journal.undelivered()?) {
                 break;
             }
         }
@@ -158,23 +158,24 @@ impl Evaluation<'_> {
     }
 
     /// Tells what is to be told, by every alert that did not fail before.
-    fn tell(&self, stats: &mut AlertStats) -> Result<(), JournalError> {
+    fn tell(&self, stats: &mut AlertStats, is_first: bool) -> Result<(), JournalError> {
         let since = self.now.saturating_sub(TOLD_AFTER).unwrap_or(Timestamp::UNIX_EPOCH);
         let incidents = self.journal.incidents(since)?;
-        let failed: BTreeSet<String> = stats.failed.iter().map(|(alert, _)| alert.clone()).collect();
         for alert in &self.config.alerts {
-            let is_told_of_runs = matches!(alert.channel, Channel::Healthchecks { .. });
-            if is_told_of_runs || failed.contains(&alert.name) {
+            if is_switch(alert) || has_failed(stats, &alert.name) {
                 continue;
             }
             let due = incidents.iter().filter_map(|(incident, told)| {
                 let event = decide::decide(alert, incident, told, self.now)?;
-                Some((incident, Message::new(self.surroundings.host, incident, event)))
+                let is_certain = event == Event::Ended || !self.may_arrive(incident, stats);
+                is_certain.then(|| (incident, Message::new(self.surroundings.host, incident, event)))
             });
             let (incidents, messages): (Vec<_>, Vec<_>) = due.unzip();
             if messages.is_empty() {
-                // Nothing waits for this one any more.
-                self.journal.record_delivered(&alert.name)?;
+                if !is_first {
+                    // Nothing waits for this one any more.
+                    self.journal.record_delivered(&alert.name)?;
+                }
                 continue;
             }
             let delivery = (self.deliver)(alert, &messages);
@@ -193,6 +194,14 @@ impl Evaluation<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Tells whether an incident says that an alert does not arrive which may well arrive by now: it was not tried yet.
+    fn may_arrive(&self, incident: &Incident, stats: &AlertStats) -> bool {
+        let is_tried_here = |alert: &AlertConfig| alert.name == incident.subject && !is_switch(alert);
+        incident.rule == UNDELIVERED
+            && self.config.alerts.iter().any(is_tried_here)
+            && !has_failed(stats, &incident.subject)
     }
 
     fn observe<'a>(&self, found: &'a [Finding], concerns: &dyn Fn(&str) -> bool) -> Result<(), JournalError> {
@@ -214,4 +223,13 @@ impl Evaluation<'_> {
         }
         Ok(())
     }
+}
+
+/// Tells whether an alert is told of runs alone.
+fn is_switch(alert: &AlertConfig) -> bool {
+    matches!(alert.channel, Channel::Healthchecks { .. })
+}
+
+fn has_failed(stats: &AlertStats, alert: &str) -> bool {
+    stats.failed.iter().any(|(name, _)| name == alert)
 }
