@@ -2,4 +2,6 @@
 
 mod calendar;
 mod command;
+mod examples;
+mod host;
 mod schedule;
