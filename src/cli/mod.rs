@@ -36,6 +36,7 @@ mod progress;
 mod protect;
 mod record;
 mod repair;
+mod report;
 mod restore;
 mod run;
 mod schedule;
@@ -90,6 +91,7 @@ enum Command {
     Copy(copy::CopyArgs),
     Repair(repair::RepairArgs),
     Run(run::RunArgs),
+    Report(report::ReportArgs),
     Stats(stats::StatsArgs),
     Schedule(schedule::ScheduleArgs),
     Key(key::KeyArgs),
@@ -148,6 +150,7 @@ fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Command::Gc(args) => gc::run(&context, &args),
         Command::Copy(args) => copy::run(&context, &args),
         Command::Repair(args) => repair::run(&context, &args),
+        Command::Report(args) => report::run(&context, &args),
         Command::Run(args) => run::run(&context, args),
         Command::Stats(args) => stats::run(&context, &args),
         Command::Schedule(args) => schedule::run(&context, args),

@@ -8,6 +8,7 @@ pub mod calendar;
 pub mod config;
 pub mod health;
 pub mod metrics;
+pub mod report;
 pub mod run;
 pub mod schedule;
 pub mod secret;
