@@ -18,11 +18,12 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     (
         "STORES AND KEYS",
         "\
-The store is named by `--store` or `YESTER_STORE`: a path, or a `file://` URL. Only `yester init` ever makes
-one.
+The store is named by `--store` or `YESTER_STORE`: a path, a `file://` or `s3://` URL, or the name of a store of
+the configuration; where neither is given, the first one of the configuration is meant. Only `yester init` and
+`yester copy` ever make one.
 
-The key comes from the first of these that is there: `--key-file` or `YESTER_KEY_FILE`; `YESTER_PASSPHRASE`;
-`YESTER_PASSPHRASE_FILE`; `YESTER_PASSPHRASE_COMMAND`; a prompt on the terminal. The recovery key that
+The key comes from the first of these that is there: `--key-file`; what the configuration says of the store;
+`YESTER_KEY_FILE`; `YESTER_PASSPHRASE`; `YESTER_PASSPHRASE_FILE`; `YESTER_PASSPHRASE_COMMAND`; a prompt on the terminal. The recovery key that
 `yester init` prints works wherever a passphrase does. A store without encryption is refused where a
 passphrase or key is configured.",
     ),
@@ -43,6 +44,7 @@ Where a command wants a snapshot (SNAP), these name one:
 /// The variables of the environment.
 pub(super) const ENVIRONMENT: &[(&str, &str)] = &[
     ("YESTER_STORE", "The store, if `--store` is not given."),
+    ("YESTER_CONFIG", "The configuration, if `--config` is not given."),
     ("YESTER_KEY_FILE", "The key file, if `--key-file` is not given."),
     ("YESTER_PASSPHRASE", "The passphrase itself."),
     ("YESTER_PASSPHRASE_FILE", "A file whose first line is the passphrase."),
@@ -62,6 +64,10 @@ pub(super) const ENVIRONMENT: &[(&str, &str)] = &[
 
 /// The files beside the store.
 pub(super) const FILES: &[(&str, &str)] = &[
+    (
+        "/etc/yester/config.toml, ~/.config/yester/config.toml",
+        "The configuration: of the machine, and of a user other than root, which counts first.",
+    ),
     (
         "/var/cache/yester, ~/.cache/yester",
         "What this host knows of its stores, for root and for others. It may be deleted at any time, and is made \
@@ -90,7 +96,7 @@ mod tests {
         let taken: Vec<String> = helps
             .filter_map(|help| Some(help.split_once("[env: ")?.1.split_once(']')?.0.to_owned()))
             .collect();
-        assert_eq!(taken, ["YESTER_STORE", "YESTER_KEY_FILE"]);
+        assert_eq!(taken, ["YESTER_STORE", "YESTER_KEY_FILE", "YESTER_CONFIG"]);
         for name in taken.iter().map(String::as_str).chain(SECRET_VARIABLES) {
             assert!(ENVIRONMENT.iter().any(|(explained, _)| *explained == name), "{name}");
         }
