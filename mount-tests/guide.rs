@@ -153,6 +153,13 @@ fn backing_up_by_cron() {
 }
 
 #[test]
+fn noticing_what_is_wrong() {
+    if can(&NEEDS) {
+        run_chapter("alerts.md", FIRST_BACKUP, &[]);
+    }
+}
+
+#[test]
 fn thinning_out() {
     if can(&NEEDS) {
         run_chapter("retention.md", FIRST_BACKUP, &[]);

@@ -1,7 +1,9 @@
 //! What happens by itself, held against the programs that it is made for.
 
+mod alerts;
 mod calendar;
 mod command;
 mod examples;
 mod host;
 mod schedule;
+mod sinks;

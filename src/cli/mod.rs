@@ -44,6 +44,7 @@ mod second;
 mod select;
 mod snapshots;
 mod stats;
+mod status;
 mod systemd;
 mod traffic;
 mod umount;
@@ -92,6 +93,7 @@ enum Command {
     Repair(repair::RepairArgs),
     Run(run::RunArgs),
     Report(report::ReportArgs),
+    Status(status::StatusArgs),
     Stats(stats::StatsArgs),
     Schedule(schedule::ScheduleArgs),
     Key(key::KeyArgs),
@@ -152,6 +154,7 @@ fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Command::Repair(args) => repair::run(&context, &args),
         Command::Report(args) => report::run(&context, &args),
         Command::Run(args) => run::run(&context, args),
+        Command::Status(args) => status::run(&context, &args),
         Command::Stats(args) => stats::run(&context, &args),
         Command::Schedule(args) => schedule::run(&context, args),
         Command::Key(args) => key::run(&context, &args),

@@ -118,14 +118,16 @@ impl Subject<'_> {
         Some((severity, format!("{what}: {why}. {next}")))
     }
 
-    /// Counts from the end of the last good backup, so that one that takes long is not late because of that.
+    /// Counts from the end of the last good backup to now, or to the beginning of one that is running: one that takes
+    /// long is not late because of that.
     fn max_age(&self) -> Option<(Severity, String)> {
         let Question { now, zone, .. } = *self.question;
         let since = self.good_until()?;
         let schedule = self.source.schedule.as_ref();
         let began = self.last_good.map_or(since, |run| run.started);
         let interval = schedule.and_then(|schedule| schedule.interval_at(began, zone));
-        let age = now.duration_since(since);
+        let running = self.runs.first().filter(|run| run.outcome == RunOutcome::Running);
+        let age = running.map_or(now, |run| run.started.min(now)).duration_since(since);
         let (severity, _) = self.source.rules.max_age.worst(|limit| match interval {
             // Without a schedule nothing is late but what is as old as was said.
             None if limit.is_relative() => false,

@@ -67,6 +67,19 @@ fn a_backup_is_too_old_after_its_interval_and_a_quarter() {
 }
 
 #[test]
+fn a_backup_that_began_in_time_is_not_late_while_it_runs() {
+    let mut past = Past::new("schedule = \"03:30\"\nrules = { max-age = { warning = \"24h\" } }", "");
+    past.ran("2026-11-20 03:30", Succeeded);
+    assert_eq!(past.found("max-age", "2026-11-21 03:31"), WARNING);
+    past.ran("2026-11-21 03:30", Running);
+    assert_eq!(past.found("max-age", "2026-11-21 03:59"), None);
+    // That it never ends is told by another rule.
+    assert_eq!(past.found("max-duration", "2026-11-21 04:00"), WARNING);
+    past.ran("2026-11-21 03:31", Running);
+    assert_eq!(past.found("max-age", "2026-11-21 03:59"), WARNING, "that began too late");
+}
+
+#[test]
 fn schedules_with_gaps_are_given_their_gaps() {
     let mut past = Past::new("schedule = \"Mon..Fri 22:00\"", "");
     // A Friday: the next is on Monday, 72 hours later.
