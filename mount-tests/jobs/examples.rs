@@ -183,7 +183,7 @@ fn the_call_centre() {
         Example::new("callcentre", &["primary", "secondary"], &["callcentre", "cache", "files"]);
     let server = example.with_s3(&["acme-backups", "acme-backups-2"]);
     let redis = Redis::start(&example.host.lab.path("redis"), None);
-    redis.fill(32_000);
+    redis.fill(260_000);
     example.replace("127.0.0.1:6379", &format!("127.0.0.1:{}", redis.port));
     example.stand_in("docker", DOCKER, &environment_of(&postgres));
     let host = &example.host;
@@ -197,7 +197,7 @@ fn the_call_centre() {
     });
     assert!(!server.keys("acme-backups-2", "store/packs").unwrap().is_empty());
     let saved = host.newest("secondary", "cache", "cache.rdb");
-    assert_eq!(Redis::keys_of(&host.lab.path("other"), &saved), 32_001);
+    assert_eq!(Redis::keys_of(&host.lab.path("other"), &saved), 260_001);
     let listed = host.cron(&["--store", "primary", "ls", "latest:files", "--recursive"]).succeeds();
     assert!(listed.contains("calls.json") && !listed.contains("app.log"), "{listed}");
     let globals = host.newest("primary", "callcentre", "globals.sql");

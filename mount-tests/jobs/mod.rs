@@ -5,5 +5,7 @@ mod calendar;
 mod command;
 mod examples;
 mod host;
+mod runs;
 mod schedule;
+mod secrets;
 mod sinks;

@@ -6,8 +6,8 @@
 
 mod due;
 mod lock;
-mod outside;
-mod preflight;
+pub(super) mod outside;
+pub(super) mod preflight;
 mod source;
 mod store;
 mod worker;

@@ -1,6 +1,6 @@
 //! Programs that are run with a time limit: workers and hooks. What they say is kept, up to a bound.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,15 +20,17 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// How a program ended.
 #[derive(Debug)]
-pub(super) struct Ended {
-    pub(super) end: End,
-    /// The end of what it wrote to standard output, and then to standard error.
-    pub(super) log: String,
+pub(in crate::jobs) struct Ended {
+    pub(in crate::jobs) end: End,
+    /// The end of what it wrote to standard output.
+    pub(in crate::jobs) output: String,
+    /// The end of what it wrote to standard error.
+    pub(in crate::jobs) errors: String,
 }
 
 /// Why a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub(in crate::jobs) enum End {
     Exited(i32),
     Killed(i32),
     /// It took too long.
@@ -37,19 +39,44 @@ pub(super) enum End {
     Interrupted,
 }
 
+impl Ended {
+    /// Returns all that it said.
+    pub(in crate::jobs) fn log(&self) -> String {
+        format!("{}{}", self.output, self.errors)
+    }
+}
+
 /// Runs a program to its end, in a process group of its own.
-pub(super) fn run(command: &mut Command, timeout: Duration, told_to_end: &AtomicBool) -> io::Result<Ended> {
+pub(in crate::jobs) fn run(
+    command: &mut Command,
+    timeout: Duration,
+    told_to_end: &AtomicBool,
+) -> io::Result<Ended> {
+    run_with(command, None, timeout, told_to_end)
+}
+
+/// Runs a program that reads a few lines from standard input.
+pub(in crate::jobs) fn run_with(
+    command: &mut Command,
+    input: Option<&[u8]>,
+    timeout: Duration,
+    told_to_end: &AtomicBool,
+) -> io::Result<Ended> {
     let mut child = command
-        .stdin(Stdio::null())
+        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
         .spawn()?;
     let output = child.stdout.take().map(keep_end);
-    let log = child.stderr.take().map(keep_end);
+    let errors = child.stderr.take().map(keep_end);
+    if let (Some(mut pipe), Some(input)) = (child.stdin.take(), input) {
+        // It fits into the pipe; whoever does not read it says why by its end.
+        let _ = pipe.write_all(input);
+    }
     let end = wait(&mut child, timeout, told_to_end)?;
-    let said = [output, log].map(finish).concat();
-    Ok(Ended { end, log: String::from_utf8_lossy(&said).into_owned() })
+    let text = |said| String::from_utf8_lossy(&finish(said)).into_owned();
+    Ok(Ended { end, output: text(output), errors: text(errors) })
 }
 
 fn wait(child: &mut Child, timeout: Duration, told_to_end: &AtomicBool) -> io::Result<End> {
@@ -140,10 +167,10 @@ mod tests {
     #[test]
     fn what_is_said_is_kept() {
         let ended = run_for("echo out; echo err >&2; exit 3", LONG);
-        assert_eq!((ended.end, ended.log.as_str()), (End::Exited(3), "out\nerr\n"));
+        assert_eq!((ended.end, ended.log().as_str()), (End::Exited(3), "out\nerr\n"));
         let ended = run_for("head -c 300000 /dev/zero; echo last; kill -9 $$", LONG);
-        assert_eq!((ended.end, ended.log.len()), (End::Killed(9), KEPT_BYTES));
-        assert!(ended.log.ends_with("last\n"));
+        assert_eq!((ended.end, ended.output.len()), (End::Killed(9), KEPT_BYTES));
+        assert!(ended.output.ends_with("last\n"));
     }
 
     #[test]

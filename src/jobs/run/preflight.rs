@@ -7,7 +7,7 @@ use rustix::fs::statvfs;
 use crate::jobs::config::{Preflight, StoreConfig};
 
 /// Why a store is not written to, in words; nothing if all is well.
-pub(super) fn objection(store: &StoreConfig, preflight: Preflight) -> Option<String> {
+pub(in crate::jobs) fn objection(store: &StoreConfig, preflight: Preflight) -> Option<String> {
     let path = store.location.directory()?;
     if !path.exists() {
         // The worker says what is to be done about that.
@@ -17,7 +17,7 @@ pub(super) fn objection(store: &StoreConfig, preflight: Preflight) -> Option<Str
 }
 
 /// Tells whether there is a store, as far as that can be told without asking a network.
-pub(super) fn is_there(store: &StoreConfig) -> bool {
+pub(in crate::jobs) fn is_there(store: &StoreConfig) -> bool {
     store.location.directory().is_none_or(|path| path.join("config").is_dir())
 }
 

@@ -146,7 +146,8 @@ impl Run<'_> {
         match ended.end {
             End::Exited(0) => Ok(()),
             End::Exited(code) => {
-                let said = ended.log.lines().rev().find(|line| !line.trim().is_empty());
+                let log = ended.log();
+                let said = log.lines().rev().find(|line| !line.trim().is_empty());
                 let said = said.map(|line| format!(": {}", escape(line.as_bytes()))).unwrap_or_default();
                 Err(failed(format!("exit code {code}{said}")))
             }

@@ -21,9 +21,13 @@ impl Run<'_> {
         if !preflight::is_there(store) {
             return;
         }
-        let has_full_key = !is_ingest_only(store);
-        for (source, policy) in self.policies(store) {
-            if has_full_key && self.needs_thinning(store, source) {
+        let thinned =
+            self.policies(store).into_iter().filter(|(source, _)| self.needs_thinning(store, source));
+        let thinned: Vec<_> = thinned.collect();
+        if is_ingest_only(store) && !thinned.is_empty() {
+            self.leave_to_others(Operation::Forget, store);
+        } else {
+            for (source, policy) in thinned {
                 let arguments =
                     forget_arguments(&source.name, &self.options.host, policy, self.config.suspicious_within);
                 self.work_on(Operation::Forget, store, Some(source), arguments);
@@ -82,8 +86,12 @@ impl Run<'_> {
     fn with_full_key(&self, operation: Operation, store: &StoreConfig, arguments: Vec<OsString>) {
         if !is_ingest_only(store) {
             self.work_on(operation, store, None, arguments);
-            return;
+        } else {
+            self.leave_to_others(operation, store);
         }
+    }
+
+    fn leave_to_others(&self, operation: Operation, store: &StoreConfig) {
         self.step(operation, &store.name, |step| {
             let host = &self.options.host;
             let message = format!("{host} has an ingest-only key: this is for a host that has the full key");

@@ -92,7 +92,7 @@ impl Run<'_> {
 
     /// Finds out what a worker did: from the journal if it got so far, else from how it ended.
     fn read(&self, begun: &Begun, work: &Work<'_>, step: Step, ended: Ended) -> StepStats {
-        let log = self.redact(work, &ended.log);
+        let log = self.redact(work, &ended.log());
         let recorded = begun.run.and_then(|run| self.journal.run(run).ok().flatten());
         let recorded = recorded.filter(|run| run.finished.is_some());
         let outcome = match (ended.end, recorded.as_ref().map(|run| run.outcome)) {
@@ -120,13 +120,10 @@ impl Run<'_> {
         stats
     }
 
-    /// Finishes the run of the journal, unless the worker did.
+    /// Finishes the run of the journal. What the worker said of its end counts, unless this process knows more: that a
+    /// limit of time ended it, or that what had to come after it failed.
     pub(super) fn finish(&self, begun: &Begun, stats: &StepStats) {
         let Some(run) = begun.run else { return };
-        let is_open = self.journal.run(run).ok().flatten().is_some_and(|run| run.finished.is_none());
-        if !is_open {
-            return;
-        }
         let end = RunEnd {
             outcome: match stats.outcome {
                 StepOutcome::Done | StepOutcome::Skipped => RunOutcome::Succeeded,
@@ -139,6 +136,12 @@ impl Run<'_> {
             added_bytes: stats.added_bytes,
             message: stats.message.clone(),
         };
+        let recorded = self.journal.run(run).ok().flatten().filter(|run| run.finished.is_some());
+        match recorded {
+            Some(recorded) if (recorded.outcome, &recorded.message) == (end.outcome, &end.message) => return,
+            Some(_) => self.again(begun),
+            None => {}
+        }
         if let Err(error) = self.journal.finish(run, &end) {
             complain(&error);
         }
