@@ -187,7 +187,6 @@ impl Evaluation<'_> {
             match delivery.failure {
                 None => self.journal.record_delivered(&alert.name)?,
                 Some(why) => {
-                    tracing::warn!(alert = alert.name, why, "an alert was not delivered");
                     self.journal.record_undelivered(&alert.name, &why, self.now)?;
                     stats.failed.push((alert.name.clone(), why));
                 }
