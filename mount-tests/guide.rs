@@ -160,6 +160,13 @@ fn noticing_what_is_wrong() {
 }
 
 #[test]
+fn configuring() {
+    if can(&NEEDS) {
+        run_chapter("configuration.md", "", &[]);
+    }
+}
+
+#[test]
 fn thinning_out() {
     if can(&NEEDS) {
         run_chapter("retention.md", FIRST_BACKUP, &[]);

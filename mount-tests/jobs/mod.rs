@@ -2,6 +2,7 @@
 
 mod alerts;
 mod calendar;
+mod check;
 mod command;
 mod examples;
 mod host;

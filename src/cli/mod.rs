@@ -6,6 +6,7 @@
 mod accept;
 mod background;
 mod cat;
+mod config;
 mod configuration;
 mod context;
 mod copy;
@@ -96,6 +97,7 @@ enum Command {
     Status(status::StatusArgs),
     Stats(stats::StatsArgs),
     Schedule(schedule::ScheduleArgs),
+    Config(config::ConfigArgs),
     Key(key::KeyArgs),
     Generate(generate::GenerateArgs),
 }
@@ -157,6 +159,7 @@ fn dispatch(cli: Cli) -> Result<(), CommandError> {
         Command::Status(args) => status::run(&context, &args),
         Command::Stats(args) => stats::run(&context, &args),
         Command::Schedule(args) => schedule::run(&context, args),
+        Command::Config(args) => config::run(&context, &args),
         Command::Key(args) => key::run(&context, &args),
         Command::Generate(args) => generate::run(&context, &args),
     }

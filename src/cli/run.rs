@@ -109,7 +109,7 @@ fn options(context: &Context, args: RunArgs) -> Result<RunOptions, CommandError>
 }
 
 /// Returns where workers look for programs: where this process does, and then in the usual places.
-fn search_path(given: Option<OsString>) -> OsString {
+pub(super) fn search_path(given: Option<OsString>) -> OsString {
     let mut path = given.unwrap_or_default();
     let known: Vec<_> = std::env::split_paths(&path).collect();
     for folder in USUAL_PATH.iter().filter(|folder| !known.iter().any(|path| path.as_os_str() == **folder)) {

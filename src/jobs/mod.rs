@@ -5,6 +5,7 @@
 
 pub mod alert;
 pub mod calendar;
+pub mod check;
 pub mod config;
 pub mod health;
 pub mod metrics;

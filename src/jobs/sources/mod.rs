@@ -64,6 +64,36 @@ pub fn command_lines(source: &SourceConfig) -> Result<Vec<CommandLine>, SourceEr
     }
 }
 
+/// What finds out whether a source can be backed up, without backing it up.
+#[derive(Debug, Default)]
+pub struct Questions {
+    /// Prints which release the program is that dumps.
+    pub version: Option<CommandLine>,
+    /// Asks the server for something that it tells who may log in; what it prints depends on the kind of the source.
+    pub server: Option<CommandLine>,
+}
+
+/// Returns what is to be asked of a source; nothing for file trees and commands. Tools for MongoDB that ask a server are
+/// not where `mongodump` is, so that its server is not asked.
+///
+/// # Errors
+/// See [`SourceError`].
+pub fn questions(source: &SourceConfig) -> Result<Questions, SourceError> {
+    match &source.kind {
+        SourceKind::Postgres(postgres) => postgres::questions(source, postgres),
+        SourceKind::Redis(url) => {
+            let server = redis_program(source, url.expose(), &["PING"])?.line(source, "server", 0)?;
+            Ok(Questions { version: None, server: Some(server) })
+        }
+        SourceKind::Mongodb { .. } => {
+            let program =
+                Program { argv: ["mongodump", "--version"].map(str::to_owned).into(), secret: None };
+            Ok(Questions { version: Some(program.line(source, "version", 0)?), server: None })
+        }
+        SourceKind::Paths(_) | SourceKind::Command { .. } => Ok(Questions::default()),
+    }
+}
+
 /// Returns the passwords of a source, which are to be in nothing that its programs are heard to say.
 #[must_use]
 pub fn passwords(source: &SourceConfig) -> Vec<Zeroizing<String>> {
@@ -115,6 +145,11 @@ impl Program {
 type Environment = Vec<(OsString, Zeroizing<String>)>;
 
 fn redis(source: &SourceConfig, text: &str) -> Result<CommandLine, SourceError> {
+    let program = redis_program(source, text, &["--rdb", "-"])?;
+    program.line(source, &format!("{}.rdb", source.name), source.min_bytes)
+}
+
+fn redis_program(source: &SourceConfig, text: &str, arguments: &[&str]) -> Result<Program, SourceError> {
     let url = ServerUrl::parse(text).map_err(|why| address(source, why))?;
     let mut argv = vec!["redis-cli".to_owned()];
     let mut option = |name: &str, value: Option<String>| {
@@ -126,9 +161,8 @@ fn redis(source: &SourceConfig, text: &str) -> Result<CommandLine, SourceError> 
     if url.scheme == "rediss" {
         argv.push("--tls".to_owned());
     }
-    argv.extend(["--rdb", "-"].map(str::to_owned));
-    let secret = url.password.map(|password| ("REDISCLI_AUTH", password));
-    Program { argv, secret }.line(source, &format!("{}.rdb", source.name), source.min_bytes)
+    argv.extend(arguments.iter().map(|word| (*word).to_owned()));
+    Ok(Program { argv, secret: url.password.map(|password| ("REDISCLI_AUTH", password)) })
 }
 
 /// The address goes to standard input as a file of options where it has a password: mongodump has no variable for it.

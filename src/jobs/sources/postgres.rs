@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use zeroize::Zeroizing;
 
 use super::url::{self, ServerUrl};
-use super::{Program, SourceError, address};
+use super::{Program, Questions, SourceError, address};
 use crate::jobs::config::{Databases, Postgres, SourceConfig};
 use crate::ops::ingest::CommandLine;
 use crate::path::escape;
@@ -57,6 +57,18 @@ pub(super) fn command_lines(
         lines.push(program.line(source, "globals.sql", 1)?);
     }
     Ok(lines)
+}
+
+/// Returns what tells the release of `pg_dump`, and what asks the server for its own.
+pub(super) fn questions(source: &SourceConfig, postgres: &Postgres) -> Result<Questions, SourceError> {
+    let connection = Connection::parse(postgres.connection.expose()).map_err(|why| address(source, why))?;
+    let version = Program { argv: ["pg_dump", "--version"].map(str::to_owned).into(), secret: None };
+    let target = connection.to(None);
+    let server = connection.program("psql", &["-X", "-A", "-t", "-d", &target, "-c", "SHOW server_version"]);
+    Ok(Questions {
+        version: Some(version.line(source, "version", 0)?),
+        server: Some(server.line(source, "server", 0)?),
+    })
 }
 
 /// Returns the password in a connection.
