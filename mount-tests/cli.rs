@@ -10,7 +10,7 @@ use yester::journal::RunOutcome;
 
 use crate::harness::{Lab, Need, Ran, can};
 
-const COMMANDS: [&str; 24] = [
+const COMMANDS: [&str; 27] = [
     "init",
     "ingest",
     "snapshots",
@@ -27,6 +27,9 @@ const COMMANDS: [&str; 24] = [
     "accept",
     "forget",
     "protect",
+    "run",
+    "report",
+    "status",
     "stats",
     "key",
     "key list",

@@ -391,7 +391,21 @@ mod tests {
         let now = at("2026-11-22T12:00:00Z");
         let page = page(&Shown { health, now, host: "db1".into() });
         assert!(page.lines().all(|line| line.chars().count() <= WIDTH), "{page}");
-        insta::assert_snapshot!(page, @"");
+        insta::assert_snapshot!(page, @"
+        SOURCE      HEALTH    LAST GOOD    TOOK      SIZE  TREND         VERIFIED  COPIED   NEXT
+        callcentre  critical       33 h  12 min  12.40 GB  ▂▃▃▄▄▅▅▆▆▇▇█       9 h  2 short  14 h
+        inventory   new           never                                       9 h  all      14 h
+
+        STORE    HEALTH       SIZE     FREE  USED  VERIFIED  COPIED  PLACE
+        local    warning  88.20 GB  9.00 GB   91%       9 h          /backup/store
+        offsite  ok                                   never     2 d  s3://acme-backups/store
+
+        critical: callcentre
+          3 backups in a row have failed, the first at 2026-11-20 03:30 CET, the last at 2026-11-22 03:30
+          CET: cannot connect. `yester run callcentre` tries again.
+        note: callcentre
+          The last good backup lacks something: 1 file could not be read.
+        ");
     }
 
     #[test]
