@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{Lab, Mount, Need, Process, SystemMount, can, eventually, is_running, noise, succeed};
 
@@ -186,6 +186,13 @@ fn s48_a_dead_mount_is_replaced_by_mounting_again() {
     assert!(!first.is_listed(), "nothing lies below it");
 }
 
+/// Tells whether all threads of a process have stopped.
+fn is_stopped(pid: Pid) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let state = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+    threads.map(state).all(|stat| stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T')))
+}
+
 #[test]
 fn s49_a_mount_that_is_served_is_not_covered() {
     if !can(&NEEDS) {
@@ -202,6 +209,8 @@ fn s49_a_mount_that_is_served_is_not_covered() {
     refused();
     // One that only hangs is not dead.
     kill_process(server, Signal::STOP).unwrap();
+    // A thread that takes a request before it stops keeps who asks from ending, whatever signal comes.
+    eventually("the server has stopped", || is_stopped(server));
     refused();
     kill_process(server, Signal::CONT).unwrap();
     assert_eq!(mount.server(), server);
