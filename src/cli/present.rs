@@ -42,14 +42,16 @@ impl<'a> Present<'a> {
         Ok(assess(self.config, &history, now, &self.zone))
     }
 
-    /// Tells whoever is to be told, and writes the metrics. What of that fails is said.
-    pub(super) fn publish(&self, health: &Health) -> Result<(), CommandError> {
+    /// Tells whoever is to be told of how everything is, and writes the metrics. What of that fails is said.
+    pub(super) fn publish(&self) -> Result<(), CommandError> {
+        let lock = self.journal.lock_notices()?;
+        let health = self.assess()?;
         let stats = self.with_surroundings(|surroundings| {
-            alert::evaluate(self.config, self.journal, health, Timestamp::now(), surroundings)
+            alert::evaluate(self.config, self.journal, &health, Timestamp::now(), surroundings, &lock)
         })?;
         tell_failures(&stats);
         if let Some(to) = &self.config.metrics
-            && let Err(error) = metrics::write(to, health, &self.host)
+            && let Err(error) = metrics::write(to, &health, &self.host)
         {
             output::tell(&format!("warning: {}", error_chain(&error)));
         }

@@ -78,7 +78,7 @@ pub(super) fn run(context: &Context, args: RunArgs) -> Result<(), CommandError> 
         let summary = summary(&stats);
         present.ping(if ended.is_ok() { Ping::Success(&summary) } else { Ping::Failure(&summary) })?;
     }
-    present.publish(&present.assess()?)?;
+    present.publish()?;
     if context.json() {
         output::print_json(&document(&stats))?;
     } else if stats.is_empty() {

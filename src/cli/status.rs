@@ -53,10 +53,10 @@ pub(super) fn run(context: &Context, args: &StatusArgs) -> Result<(), CommandErr
     context.configuration()?;
     let journal = record::open_journal(context)?;
     let present = Present::new(context, &journal)?;
-    let health = present.assess()?;
     if args.alert {
-        return present.publish(&health);
+        return present.publish();
     }
+    let health = present.assess()?;
     let worst = health.worst();
     let shown = Shown { health, now: Timestamp::now(), host: context.configured_host()? };
     if context.json() {

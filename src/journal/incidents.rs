@@ -92,19 +92,25 @@ pub struct Undelivered {
 
 const COLUMNS: &str = "id, rule, subject, severity, began, since, ended, text";
 
+/// Keeps others from telling of incidents until it is dropped.
+#[derive(Debug)]
+pub struct NoticesLock {
+    _file: File,
+}
+
 impl Journal {
-    /// Keeps others from telling of incidents until the result is dropped: two that do so at once would tell twice.
+    /// Keeps others from telling of incidents: two that do so at once would tell twice. Waits for them.
     ///
     /// # Errors
     /// Fails if the lock file cannot be created or locked.
-    pub fn lock_notices(&self) -> Result<File, JournalError> {
+    pub fn lock_notices(&self) -> Result<NoticesLock, JournalError> {
         let mut path = self.path.clone().into_os_string();
         path.push(".notices.lock");
         let open = || OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let lock = || -> std::io::Result<File> {
+        let lock = || -> std::io::Result<NoticesLock> {
             let file = open()?;
             file.lock()?;
-            Ok(file)
+            Ok(NoticesLock { _file: file })
         };
         lock().map_err(JournalError::folder(&self.path))
     }

@@ -21,7 +21,7 @@ use rusqlite::{Connection, Row};
 use crate::id::{SnapshotId, StoreId};
 use crate::process::Process;
 
-pub use incidents::{Gravity, Incident, IncidentId, Notice, Observation, Undelivered};
+pub use incidents::{Gravity, Incident, IncidentId, Notice, NoticesLock, Observation, Undelivered};
 pub use packs::{PackState, StorePlace};
 pub use sizes::StoreSize;
 

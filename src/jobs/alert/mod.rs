@@ -17,7 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::config::{AlertConfig, Channel, Config};
 use super::health::{Finding, Health, UNDELIVERED, undelivered_finding};
-use crate::journal::{Incident, Journal, JournalError, Notice, Observation};
+use crate::journal::{Incident, Journal, JournalError, Notice, NoticesLock, Observation};
 use decide::Event;
 use message::Message;
 
@@ -59,6 +59,8 @@ type Deliver<'a> = dyn Fn(&AlertConfig, &[Message]) -> Delivery + 'a;
 
 /// Takes over what is wrong, and tells whoever is to be told and was not yet. To do so again tells nothing again.
 ///
+/// The lock is to be older than the health: what another process has found to be over meanwhile would begin anew.
+///
 /// # Errors
 /// Fails if the journal cannot be read or written. That an alert does not arrive is no error, but is in what is returned.
 pub fn evaluate(
@@ -67,6 +69,7 @@ pub fn evaluate(
     health: &Health,
     now: Timestamp,
     surroundings: &Surroundings<'_>,
+    _lock: &NoticesLock,
 ) -> Result<AlertStats, JournalError> {
     let deliver = |alert: &AlertConfig, messages: &[Message]| send::deliver(alert, messages, surroundings);
     Evaluation { config, journal, now, surroundings, deliver: &deliver }.run(health)
@@ -135,7 +138,6 @@ struct Evaluation<'a> {
 
 impl Evaluation<'_> {
     fn run(&self, health: &Health) -> Result<AlertStats, JournalError> {
-        let _lock = self.journal.lock_notices()?;
         self.forget_removed_alerts()?;
         // Which alerts do not arrive is asked anew below.
         let found = health.findings.iter().filter(|finding| finding.rule != UNDELIVERED);
