@@ -10,7 +10,7 @@ use yester::journal::RunOutcome;
 
 use crate::harness::{Lab, Need, Ran, can};
 
-const COMMANDS: [&str; 27] = [
+const COMMANDS: [&str; 30] = [
     "init",
     "ingest",
     "snapshots",
@@ -28,6 +28,9 @@ const COMMANDS: [&str; 27] = [
     "forget",
     "protect",
     "run",
+    "config",
+    "config check",
+    "schedule",
     "report",
     "status",
     "stats",

@@ -239,3 +239,26 @@ fn a_dead_host_does_not_hang_the_rest() {
     told(&found, "problem", "source dead", &["did not answer within"]);
     told(&found, "ok", "source files", &["paths are there"]);
 }
+
+#[test]
+fn test_messages_are_sent_where_somebody_asks_for_them() {
+    if !can(&NEEDS) {
+        return;
+    }
+    let host = configured(
+        "schedule = \"daily\"\nkey-file = \"/etc/yester/key\"\n[store.local]\nurl = \"/srv/backup/store\"\n\
+         [alert.told]\ncommand = [\"/bin/tell\"]\n[alert.deaf]\ncommand = [\"/bin/fail\"]\n",
+    );
+    host.program("bin/tell", "cat >>\"${0%/bin/*}/told\"");
+    host.program("bin/fail", "exit 1");
+    host.init("local");
+    let told_to = host.lab.path("told");
+    host.cron(&["config", "check"]).succeeds();
+    assert!(!told_to.exists());
+    let ran = host.cron(&["config", "check", "--send-test-alert", "--json"]);
+    ran.fails(1);
+    let found = findings(&ran);
+    told(&found, "ok", "alert told", &["a test message was sent"]);
+    told(&found, "problem", "alert deaf", &["did not arrive"]);
+    assert!(fs::read_to_string(told_to).unwrap().contains("This is a test of yester"));
+}

@@ -262,6 +262,8 @@ fn a_host_that_may_only_write_leaves_the_rest_to_another() {
         "etc/yester/ingest-key\"\nkeep = { daily = 1 }\ngc = \"minutely\"",
     );
     host.configure(&text);
+    let checked = host.cron(&["config", "check"]).succeeds();
+    assert!(checked.contains("opens by an ingest-only key"), "{checked}");
     is_silent(&host.cron(&["run", "--all"]));
     is_silent(&host.cron(&["run", "--all"]));
     let ran = host.cron(&["run", "--all", "--verbose"]);

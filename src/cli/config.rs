@@ -10,9 +10,10 @@ use serde_json::json;
 
 use super::context::Context;
 use super::exit::{CommandError, ErrorKind};
+use super::present::Present;
 use super::run::search_path;
 use super::{output, record};
-use crate::jobs::check::{ABSENT, CheckOptions, Finding, State, check};
+use crate::jobs::check::{ABSENT, CheckOptions, Finding, INGEST_ONLY, State, check};
 use crate::jobs::config::{Config, ConfigError, Problem};
 use crate::repo::RepoError;
 use crate::repo::open::absent;
@@ -35,14 +36,20 @@ enum What {
 First the file: everything that is wrong with it, with line and key. Then what it names, all at once
 and each for a while: whether every store is there, opens and can be written, and has room; whether
 the server of every source answers; programs, paths, hooks, rights of files, secrets, the clock, and
-when everything is due. A store that is still to be made is no problem. Nothing is backed up.
+when everything is due. A store that is still to be made is no problem. Nothing is backed up, and
+nobody is told anything without --send-test-alert.
 
 Exit code 1 if a run would fail, 2 if the file is wrong.
 
 Examples:
   yester config check
-  yester --config new.toml config check --json")]
-    Check,
+  yester --config new.toml config check --json
+  yester config check --send-test-alert")]
+    Check {
+        /// Send a test message by every alert as well
+        #[arg(long)]
+        send_test_alert: bool,
+    },
     /// Open the store and write to it what is deleted again: the part of `check` that it has others do
     #[command(hide = true)]
     Probe,
@@ -51,19 +58,33 @@ Examples:
 /// Checks the configuration, or a store for it.
 pub(super) fn run(context: &Context, args: &ConfigArgs) -> Result<(), CommandError> {
     match args.what {
-        What::Check => check_all(context),
+        What::Check { send_test_alert } => {
+            check_all(context, if send_test_alert { Alerts::Tested } else { Alerts::Looked })
+        }
         What::Probe => probe_store(context),
     }
 }
 
-fn check_all(context: &Context) -> Result<(), CommandError> {
+/// What is done about alerts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Alerts {
+    /// What they need is looked at.
+    Looked,
+    /// A test message is sent by each.
+    Tested,
+}
+
+fn check_all(context: &Context, alerts: Alerts) -> Result<(), CommandError> {
     if let Err(ConfigError::Wrong { problems, .. }) = Config::read(context.config_path()) {
         return Err(tell_mistakes(context, &problems)?);
     }
     let mut config = context.configuration()?.clone();
     config.path = std::path::absolute(&config.path)
         .map_err(|source| CommandError::io("cannot tell where the configuration is", source))?;
-    let findings = check(&Arc::new(config), &options(context)?);
+    let mut findings = check(&Arc::new(config), &options(context)?);
+    if alerts == Alerts::Tested {
+        findings.extend(send_tests(context)?);
+    }
     if context.json() {
         output::print_json(&document(context, &[], &findings))?;
     } else {
@@ -94,6 +115,20 @@ fn options(context: &Context) -> Result<CheckOptions, CommandError> {
             .map_err(|source| CommandError::io("cannot find this program's own file", source))?,
         timeout: TIMEOUT,
     })
+}
+
+/// Sends a test message by every alert.
+fn send_tests(context: &Context) -> Result<Vec<Finding>, CommandError> {
+    let journal = record::open_journal(context)?;
+    let tested = Present::new(context, &journal)?.test_alerts()?;
+    let finding = |(name, outcome): (String, Result<(), String>)| {
+        let (state, message) = match outcome {
+            Ok(()) => (State::Ok, "a test message was sent".to_owned()),
+            Err(why) => (State::Problem, format!("a test message did not arrive: {why}")),
+        };
+        Finding { state, subject: format!("alert {name}"), message, advice: Vec::new() }
+    };
+    Ok(tested.into_iter().map(finding).collect())
 }
 
 /// Prints what is wrong with the file; returns how the command ends.
@@ -147,6 +182,10 @@ fn probe_store(context: &Context) -> Result<(), CommandError> {
         }
         Err(error) => return Err(error),
     };
+    if repo.require_full().is_err() {
+        // Such a host may create nothing but what its backups need.
+        return output::print(&format!("{INGEST_ONLY}\n"));
+    }
     if !probe::current_listing(repo.store())? {
         return Err(CommandError::message(
             ErrorKind::Failed,

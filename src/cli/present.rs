@@ -67,6 +67,11 @@ impl<'a> Present<'a> {
         Ok(())
     }
 
+    /// Sends a test message by every alert; returns each with why it did not arrive.
+    pub(super) fn test_alerts(&self) -> Result<Vec<(String, Result<(), String>)>, CommandError> {
+        self.with_surroundings(|surroundings| Ok(alert::test(self.config, Timestamp::now(), surroundings)))
+    }
+
     fn with_surroundings<T>(
         &self,
         act: impl FnOnce(&Surroundings<'_>) -> Result<T, JournalError>,

@@ -1,6 +1,6 @@
 //! What `yester config check` tries: whether a run would find what it needs, and what to do where it would not.
 //!
-//! Nothing is backed up, and nothing is kept of what is written to try whether it can be. Everything is tried at once and
+//! Nothing is backed up, and what is written to try whether it can be is deleted where this host may delete. Everything is tried at once and
 //! each thing for a while, so that one dead host does not hide what is wrong elsewhere.
 
 mod files;
@@ -19,7 +19,7 @@ use jiff::tz::TimeZone;
 use super::config::Config;
 use crate::human;
 
-pub use store::ABSENT;
+pub use store::{ABSENT, INGEST_ONLY};
 
 /// How grave something is that was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

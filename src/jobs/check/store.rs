@@ -14,6 +14,8 @@ use crate::jobs::run::preflight;
 
 /// What the worker prints that finds no store, and none that was there before.
 pub const ABSENT: &str = "absent";
+/// What the worker prints that opened a store by an ingest-only key, and wrote nothing.
+pub const INGEST_ONLY: &str = "ingest-only";
 
 /// Checks a store: a worker opens it, and writes to it what is deleted again.
 pub(super) fn check(
@@ -40,10 +42,11 @@ pub(super) fn check(
             return vec![absent(subject, store, config)];
         }
         Ok(ended) if ended.end == End::Exited(0) => {
-            findings.push(Finding::ok(
-                subject,
-                format!("opens and can be written at {}{}", store.location, room(store)),
-            ));
+            let what = match ended.output.trim() {
+                INGEST_ONLY => "opens by an ingest-only key; retention and garbage are for another host",
+                _ => "opens and can be written",
+            };
+            findings.push(Finding::ok(subject, format!("{}: {what}{}", store.location, room(store))));
         }
         Ok(ended) => findings.push(failure(subject, store, &ended, options)),
         Err(error) => {
