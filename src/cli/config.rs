@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::context::Context;
 use super::exit::{CommandError, ErrorKind};
-use super::present::Present;
+use super::present::{Present, Tested};
 use super::run::search_path;
 use super::{output, record};
 use crate::jobs::check::{ABSENT, CheckOptions, Finding, INGEST_ONLY, State, check};
@@ -121,7 +121,7 @@ fn options(context: &Context) -> Result<CheckOptions, CommandError> {
 fn send_tests(context: &Context) -> Result<Vec<Finding>, CommandError> {
     let journal = record::open_journal(context)?;
     let tested = Present::new(context, &journal)?.test_alerts()?;
-    let finding = |(name, outcome): (String, Result<(), String>)| {
+    let finding = |(name, outcome): Tested| {
         let (state, message) = match outcome {
             Ok(()) => (State::Ok, "a test message was sent".to_owned()),
             Err(why) => (State::Problem, format!("a test message did not arrive: {why}")),

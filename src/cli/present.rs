@@ -14,6 +14,9 @@ use crate::jobs::metrics;
 use crate::journal::{Journal, JournalError};
 use crate::progress::error_chain;
 
+/// An alert by its name, and why its test message did not arrive.
+pub(super) type Tested = (String, Result<(), String>);
+
 /// Here and now.
 pub(super) struct Present<'a> {
     pub(super) config: &'a Config,
@@ -67,8 +70,8 @@ impl<'a> Present<'a> {
         Ok(())
     }
 
-    /// Sends a test message by every alert; returns each with why it did not arrive.
-    pub(super) fn test_alerts(&self) -> Result<Vec<(String, Result<(), String>)>, CommandError> {
+    /// Sends a test message by every alert; returns what came of each.
+    pub(super) fn test_alerts(&self) -> Result<Vec<Tested>, CommandError> {
         self.with_surroundings(|surroundings| Ok(alert::test(self.config, Timestamp::now(), surroundings)))
     }
 

@@ -131,3 +131,27 @@ fn a_command_is_run_as_it_is() {
     assert_eq!((lines.len(), lines[0].min_bytes), (1, 1 << 20));
     assert_eq!(lines[0].name.as_bytes(), b"pos.json");
 }
+
+#[test]
+fn servers_are_asked_without_passwords_on_the_command_line() {
+    let asked = |table: &str| {
+        let questions = questions(&source(table)).unwrap();
+        let words = |line: Option<CommandLine>| {
+            let line = line?;
+            let words: Vec<_> = line.argv.iter().map(|word| word.to_str().unwrap().to_owned()).collect();
+            let has_secret = !line.environment.is_empty() || line.input.is_some();
+            Some((words.join(" "), has_secret))
+        };
+        (words(questions.version), words(questions.server))
+    };
+    let (version, server) = asked("postgres = \"postgres://me:hunter2@h/shop\"");
+    assert_eq!(version, Some(("pg_dump --version".to_owned(), false)));
+    let query = "psql -w -X -A -t -d postgres://me@h/shop -c SHOW server_version";
+    assert_eq!(server, Some((query.to_owned(), true)));
+    let (_, server) = asked("redis = \"redis://:hunter2@h\"\nexec = [\"ssh\", \"db1\"]");
+    let (words, has_secret) = server.unwrap();
+    assert!(words.ends_with("redis-cli -h h PING") && !words.contains("hunter2") && has_secret, "{words}");
+    let (version, server) = asked("mongodb = \"mongodb://me:hunter2@h/x\"");
+    assert_eq!((version, server), (Some(("mongodump --version".to_owned(), false)), None));
+    assert_eq!(asked("paths = [\"/etc\"]"), (None, None));
+}
