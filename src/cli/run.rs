@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use clap::Args;
@@ -70,8 +70,8 @@ pub(super) fn run(context: &Context, args: RunArgs) -> Result<(), CommandError> 
     let options = options(context, args)?;
     let told_to_end =
         process::told_to_end().map_err(|source| CommandError::io("cannot listen to signals", source))?;
-    let teller = Teller::new(context);
     let present = Present::new(context, &journal)?;
+    let teller = Teller::new(context, &present);
     let stats = run_jobs(config, &journal, &options, &teller, &told_to_end)?;
     let ended = verdict(&stats);
     if !stats.is_empty() {
@@ -122,7 +122,7 @@ pub(super) fn search_path(given: Option<OsString>) -> OsString {
 }
 
 /// Says what is next where nothing was due.
-fn tell_idle(context: &Context, teller: &Teller) {
+fn tell_idle(context: &Context, teller: &Teller<'_>) {
     if teller.is_watched {
         context.tell("nothing is due; `yester status` says when it is, and `yester run --all` does it now");
     }
@@ -157,16 +157,21 @@ fn verdict(stats: &RunStats) -> Result<(), CommandError> {
 }
 
 /// Tells what a run does: all of it to who watches, else what is wrong.
-struct Teller {
+struct Teller<'a> {
+    present: &'a Present<'a>,
+    /// Done once it was told that there is something to do.
+    started: Once,
     is_watched: bool,
     is_verbose: bool,
     is_silent: bool,
     lines: Mutex<()>,
 }
 
-impl Teller {
-    fn new(context: &Context) -> Self {
+impl<'a> Teller<'a> {
+    fn new(context: &Context, present: &'a Present<'a>) -> Self {
         Self {
+            present,
+            started: Once::new(),
             is_watched: std::io::stderr().is_terminal() || context.verbose(),
             is_verbose: context.verbose(),
             is_silent: context.json(),
@@ -175,8 +180,13 @@ impl Teller {
     }
 }
 
-impl Watch for Teller {
+impl Watch for Teller<'_> {
     fn begins(&self, step: &Step) {
+        self.started.call_once(|| {
+            if let Err(error) = self.present.ping(Ping::Start) {
+                error.report();
+            }
+        });
         if self.is_verbose && !self.is_silent {
             let _order = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
             output::tell(&format!("{} {} …", step.operation.name(), step.subject));
