@@ -1,7 +1,7 @@
 //! What `yester config check` tries: whether a run would find what it needs, and what to do where it would not.
 //!
-//! Nothing is backed up, and what is written to try whether it can be is deleted where this host may delete. Everything is tried at once and
-//! each thing for a while, so that one dead host does not hide what is wrong elsewhere.
+//! Nothing is backed up, and what is written to try whether it can be is deleted where this host may delete. Everything
+//! is tried at once and each thing for a while, so that one dead host does not hide what is wrong elsewhere.
 
 mod files;
 mod source;

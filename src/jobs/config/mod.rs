@@ -206,7 +206,7 @@ fn read(document: Section<'_>, problems: &Problems<'_>, path: &Path) -> Config {
     let source_defaults = SourceDefaults {
         schedule: schedule.as_ref(),
         keep: keep.as_ref(),
-        timeout: time("timeout", TIMEOUT),
+        timeout: document.parse("timeout", values::limit).unwrap_or(TIMEOUT),
         retries: number("retries", 0..=100, RETRIES),
         rules: &rules,
         store: first.as_deref(),

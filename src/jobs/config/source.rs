@@ -151,7 +151,7 @@ impl SourceConfig {
                 .parse("store", values::name)
                 .or(defaults.store.map(str::to_owned))
                 .unwrap_or_default(),
-            timeout: section.parse("timeout", human::parse_duration).unwrap_or(defaults.timeout),
+            timeout: section.parse("timeout", values::limit).unwrap_or(defaults.timeout),
             retries: section
                 .item("retries")
                 .and_then(|item| item.number(0..=100))

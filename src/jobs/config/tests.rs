@@ -147,6 +147,12 @@ max-age = { warning = "interval - 1h" }
 }
 
 #[test]
+fn a_backup_has_some_time() {
+    let told = parse("timeout = \"0\"\n[store.a]\nurl = \"/a\"\n").unwrap_err();
+    assert_eq!(told, ["1: timeout: it has to be longer than nothing"]);
+}
+
+#[test]
 fn what_is_no_toml_is_told_with_its_line() {
     let told = parse("[store.local]\nurl = /backup\n").unwrap_err();
     assert_eq!(told.len(), 1);

@@ -1,6 +1,6 @@
 //! Values that several tables of a configuration have: names, schedules, policies.
 
-use jiff::Span;
+use jiff::{SignedDuration, Span};
 
 use super::reader::Item;
 use crate::format::snapshot::is_source_name;
@@ -67,6 +67,14 @@ pub(super) fn keep(item: &Item<'_>) -> Option<Policy> {
 /// Parses a time that may be months.
 pub(super) fn span(text: &str) -> Result<Span, String> {
     human::parse_span(text)
+}
+
+/// Parses how long something may take, which is more than nothing.
+pub(super) fn limit(text: &str) -> Result<SignedDuration, String> {
+    match human::parse_duration(text)? {
+        SignedDuration::ZERO => Err("it has to be longer than nothing".to_owned()),
+        limit => Ok(limit),
+    }
 }
 
 /// Parses a share of a whole such as `90%`, in percent; `most` is the largest.
