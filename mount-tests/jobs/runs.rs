@@ -9,7 +9,7 @@ use s3_server::{Server, ServerOptions};
 use yester::journal::RunOutcome;
 
 use super::host::{CRON, Host, NEEDS, is_silent, replace, s3};
-use crate::harness::{Process, can, eventually, is_running, noise};
+use crate::harness::{Process, YESTER, can, eventually, is_running, noise};
 
 /// A host with one store, and a source `good` among those that are given.
 fn host(sources: &str) -> Host {
@@ -34,6 +34,20 @@ fn host_with_store(sources: &str) -> Host {
 fn pid_in(file: PathBuf) -> Pid {
     eventually("the command has begun", || fs::read_to_string(&file).is_ok_and(|text| text.ends_with('\n')));
     Pid::from_raw(fs::read_to_string(&file).unwrap().trim().parse().unwrap()).unwrap()
+}
+
+#[test]
+fn a_command_of_a_source_that_is_yester_itself_is_a_run_of_its_own() {
+    if !can(&NEEDS) {
+        return;
+    }
+    let host = host_with_store("[source.nested]\ncommand = [\"/bin/nested\"]\n");
+    let config = host.text("etc/yester/config.toml");
+    host.program("bin/nested", &format!("{YESTER} --config {config} -q verify >&2\necho whole"));
+    host.cron(&["run", "nested"]).succeeds();
+    let runs = host.runs("ingest");
+    assert_eq!((runs.len(), runs[0].outcome, runs[0].snapshot.is_some()), (1, RunOutcome::Succeeded, true));
+    assert!(!host.runs("verify").is_empty());
 }
 
 #[test]

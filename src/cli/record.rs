@@ -8,7 +8,7 @@ use super::context::Context;
 use super::exit::CommandError;
 use super::output;
 use crate::id::StoreId;
-use crate::jobs::run::RUN_VARIABLE;
+use crate::jobs::run::{RUN_VARIABLE, run_to_adopt};
 use crate::journal::{Journal, JournalError, RunEnd, RunId, RunStart, StoreSize};
 use crate::repo::Repository;
 
@@ -88,7 +88,7 @@ impl Record {
 
 /// Returns the run of the journal that this process does the work of.
 fn given_run() -> Option<RunId> {
-    std::env::var(RUN_VARIABLE).ok()?.parse().ok()
+    run_to_adopt(&std::env::var(RUN_VARIABLE).ok()?, std::os::unix::process::parent_id())
 }
 
 fn complain(error: &JournalError) {

@@ -28,7 +28,7 @@ use crate::journal::{Journal, JournalError};
 use lock::RunLock;
 
 pub use lock::LockError;
-pub use worker::RUN_VARIABLE;
+pub use worker::{RUN_VARIABLE, run_to_adopt};
 
 /// What is to be done.
 #[derive(Debug, Clone)]

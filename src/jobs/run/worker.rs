@@ -14,8 +14,18 @@ use crate::journal::{RunEnd, RunId, RunOutcome, RunStart};
 use crate::path::escape;
 use crate::progress::error_chain;
 
-/// The variable by which a worker learns which run of the journal it does the work of.
+/// The variable by which a worker learns which run of the journal it does the work of, and for which process.
 pub const RUN_VARIABLE: &str = "YESTER_RUN";
+
+/// Returns the run that a process is to do the work of whose parent is `parent`, given the variable.
+///
+/// What a worker starts inherits the variable: a command of this program in a script of a source is a run of its own.
+#[must_use]
+pub fn run_to_adopt(variable: &str, parent: u32) -> Option<RunId> {
+    let (run, supervisor) = variable.split_once('@')?;
+    if supervisor.parse() == Ok(parent) { run.parse().ok() } else { None }
+}
+
 /// What is not meant for a worker: it is told its store.
 const REMOVED: [&str; 2] = ["YESTER_STORE", "YESTER_CONFIG"];
 
@@ -85,7 +95,7 @@ impl Run<'_> {
             command.env_remove(name);
         }
         if let Some(run) = begun.run {
-            command.env(RUN_VARIABLE, run.to_string());
+            command.env(RUN_VARIABLE, format!("{run}@{}", std::process::id()));
         }
         command
     }
@@ -176,6 +186,14 @@ fn last_error(log: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_is_adopted_by_children_alone() {
+        assert_eq!(run_to_adopt("7@100", 100), "7".parse().ok());
+        for (variable, parent) in [("7@100", 101), ("7", 7), ("@100", 100), ("", 0), ("x@100", 100)] {
+            assert_eq!(run_to_adopt(variable, parent), None, "{variable}");
+        }
+    }
 
     #[test]
     fn the_error_of_a_worker_is_its_last_word() {
