@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 
 use super::context::Context;
 use super::exit::CommandError;
-use super::output;
 use super::snapshots::{full_document, state};
+use super::{output, record};
 use crate::format::snapshot::{DumpCheck, Manifest};
 use crate::human;
 use crate::ops::accept::{Acceptance, accept};
@@ -46,6 +46,9 @@ pub(super) fn run(context: &Context, args: &AcceptArgs) -> Result<(), CommandErr
     let mut documents = Vec::new();
     for snapshot in &mut snapshots {
         let outcome = accept(&repo, snapshot)?;
+        if outcome == Acceptance::Accepted {
+            record::accept(context, snapshot.manifest.id);
+        }
         context.tell(&line(snapshot, outcome));
         documents.push(document(snapshot, outcome));
     }

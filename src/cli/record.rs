@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use super::context::Context;
 use super::exit::CommandError;
 use super::output;
-use crate::id::StoreId;
+use crate::id::{SnapshotId, StoreId};
 use crate::jobs::run::{RUN_VARIABLE, run_to_adopt};
 use crate::journal::{Journal, JournalError, RunEnd, RunId, RunStart, StoreSize};
+use crate::progress::error_chain;
 use crate::repo::Repository;
 
 /// File name of the journal in the state folder.
@@ -83,6 +84,14 @@ impl Record {
         {
             complain(&error);
         }
+    }
+}
+
+/// Records that a snapshot was accepted, if this host made it: its backup did not fail after all.
+pub(super) fn accept(context: &Context, snapshot: SnapshotId) {
+    let journal = Journal::open(&context.folders().state.join(FILE_NAME));
+    if let Err(error) = journal.and_then(|journal| journal.accept(snapshot)) {
+        output::tell(&format!("warning: {}", error_chain(&error)));
     }
 }
 

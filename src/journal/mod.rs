@@ -270,6 +270,22 @@ impl Journal {
         self.expect_running(run, changed)
     }
 
+    /// Records that somebody found a suspicious snapshot to be good: the run that made it did what it should.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be written.
+    pub fn accept(&self, snapshot: SnapshotId) -> Result<(), JournalError> {
+        let connection = self.connection();
+        connection
+            .prepare_cached("UPDATE runs SET outcome = ?2 WHERE snapshot = ?1 AND outcome = ?3")
+            .and_then(|mut statement| {
+                let [accepted, before] = [RunOutcome::Succeeded, RunOutcome::Suspicious].map(outcome_column);
+                statement.execute((snapshot.to_string(), accepted, before))
+            })
+            .map(drop)
+            .map_err(JournalError::database("update", &self.path))
+    }
+
     fn expect_running(&self, run: RunId, changed: usize) -> Result<(), JournalError> {
         if changed == 1 {
             return Ok(());

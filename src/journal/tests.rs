@@ -84,6 +84,25 @@ fn runs_are_found_by_source_and_by_place() {
 }
 
 #[test]
+fn what_was_accepted_did_not_fail() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&folder.path().join("journal.sqlite")).unwrap();
+    let id = |digit: char| -> SnapshotId {
+        format!("20261121T053106Z-{}", digit.to_string().repeat(32)).parse().unwrap()
+    };
+    let [first, second, other] = [id('1'), id('2'), id('9')];
+    for snapshot in [first, second] {
+        let run = journal.begin(&start("ingest", "shop")).unwrap();
+        let end = RunEnd { snapshot: Some(snapshot), ..end(RunOutcome::Suspicious, "cut short") };
+        journal.finish(run, &end).unwrap();
+    }
+    journal.accept(first).unwrap();
+    journal.accept(other).unwrap();
+    let outcomes: Vec<_> = journal.recent(2).unwrap().into_iter().map(|run| run.outcome).collect();
+    assert_eq!(outcomes, [RunOutcome::Suspicious, RunOutcome::Succeeded]);
+}
+
+#[test]
 fn a_run_ends_once() {
     let folder = tempfile::tempdir().unwrap();
     let journal = Journal::open(&folder.path().join("journal.sqlite")).unwrap();
