@@ -256,8 +256,14 @@ pub(crate) fn is_running(pid: Pid) -> bool {
 
 /// Expects something to become true soon.
 #[track_caller]
-pub(crate) fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+pub(crate) fn eventually(what: &str, happened: impl FnMut() -> bool) {
+    eventually_in(Duration::from_secs(20), what, happened);
+}
+
+/// Expects something to become true that may take longer.
+#[track_caller]
+pub(crate) fn eventually_in(limit: Duration, what: &str, mut happened: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
     while !happened() {
         assert!(Instant::now() < deadline, "{what}: this did not happen");
         std::thread::sleep(Duration::from_millis(10));
@@ -313,6 +319,11 @@ impl Ran {
     #[track_caller]
     pub(crate) fn succeeds(&self) -> String {
         assert_eq!(self.code, Some(0), "{}\n{}", self.line, self.stderr);
+        self.text()
+    }
+
+    /// Returns standard output as text, whatever the exit code.
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 

@@ -10,3 +10,4 @@ mod runs;
 mod schedule;
 mod secrets;
 mod sinks;
+mod systemd;

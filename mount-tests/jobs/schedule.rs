@@ -6,6 +6,7 @@ use std::process::Command;
 
 use jiff::SignedDuration;
 use yester::jobs::schedule::{ScheduleOptions, Scheduler, files};
+use yester::jobs::secret::Credential;
 
 use crate::harness::{Need, YESTER, can};
 
@@ -24,8 +25,12 @@ fn systemd_is_content_with_units() {
             writable: vec!["/srv/my store/100%".into(), "/srv/\"quoted\"\\".into(), "/srv/$x".into()],
             status_writable: vec!["/var/lib/node exporter".into()],
             credentials: vec![
-                ("pass".to_owned(), Some("/root/pass word:50%".into())),
-                ("mail".to_owned(), None),
+                Credential {
+                    name: "pass".to_owned(),
+                    path: "/root/pass word:50%".into(),
+                    is_encrypted: false,
+                },
+                Credential { name: "mail".to_owned(), path: "/root/mail".into(), is_encrypted: true },
             ],
             random_delay: SignedDuration::from_mins(20),
             low_priority: true,

@@ -8,12 +8,13 @@ use crate::jobs::calendar::Schedule;
 use crate::jobs::config::{
     Channel, Config, GC_SCHEDULE, KeyPlace, SecretPlace, SourceConfig, SourceKind, Text, VERIFY_SCHEDULE,
 };
+use crate::jobs::secret::Credential;
 
 /// Folders that a service may have of its own, and then does not see those of others.
 const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
 
 impl ScheduleOptions {
-    /// Returns what the files say for a configuration, which `program` is started with. Looks which stores are there.
+    /// Returns what the files say for a configuration, which `program` is started with. Looks which stores and credentials are there.
     #[must_use]
     pub fn of(config: &Config, path: PathBuf, program: PathBuf, mail_to: String) -> Self {
         let directories = config.stores.iter().filter_map(|store| store.location.directory());
@@ -33,7 +34,10 @@ impl ScheduleOptions {
             schedules: schedules(config),
             writable: writable.into_iter().collect(),
             status_writable,
-            credentials: credentials.into_iter().map(|name| (name.to_owned(), None)).collect(),
+            credentials: credentials
+                .into_iter()
+                .map(|name| Credential::of_host(name, Path::new("/")))
+                .collect(),
             random_delay: config.random_delay,
             low_priority: config.low_priority,
             runs_commands: runs_commands(config),
@@ -147,7 +151,7 @@ mod tests {
         for expected in ["01:00", "hourly", "Sun 05:00"] {
             assert!(texts.iter().any(|text| text == expected), "{expected} in {texts:?}");
         }
-        assert_eq!(options.credentials, [("pass".to_owned(), None)]);
+        assert_eq!(options.credentials, [Credential::of_host("pass", Path::new("/"))]);
         assert!(!options.runs_commands && !options.uses_tmp);
         assert_eq!(options.status_writable, Vec::<PathBuf>::new());
         assert!(files(Scheduler::Systemd, &options).is_ok());

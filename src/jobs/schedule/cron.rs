@@ -13,8 +13,8 @@ const OFTEN: &str = "*/5 * * * *";
 
 /// Returns the file, without its first line.
 pub(super) fn text(options: &ScheduleOptions) -> Result<String, ScheduleError> {
-    if let Some((name, _)) = options.credentials.first() {
-        return Err(ScheduleError::CredentialOfCron(name.clone()));
+    if let Some(credential) = options.credentials.first() {
+        return Err(ScheduleError::CredentialOfCron(credential.name.clone()));
     }
     let is_of_address = |c: char| c.is_ascii_alphanumeric() || "@._+-".contains(c);
     if options.mail_to.is_empty() || !options.mail_to.chars().all(is_of_address) {

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use jiff::SignedDuration;
 
 use crate::jobs::calendar::Schedule;
+use crate::jobs::secret::Credential;
 
 pub use error::ScheduleError;
 pub use install::{Changes, Programs, Runner, install, remove};
@@ -75,9 +76,8 @@ pub struct ScheduleOptions {
     pub writable: Vec<PathBuf>,
     /// Of these, those that `yester status` writes to.
     pub status_writable: Vec<PathBuf>,
-    /// Secrets that systemd hands over: their names, and the files that hold them. Without a file, systemd looks below
-    /// `/etc/credstore`.
-    pub credentials: Vec<(String, Option<PathBuf>)>,
+    /// Secrets that systemd hands over.
+    pub credentials: Vec<Credential>,
     /// A run begins at most so much later, so that hosts with the same schedule do not begin at once.
     pub random_delay: SignedDuration,
     /// Whether to leave processor and disk to others.

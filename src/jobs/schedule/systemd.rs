@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use super::{ScheduleError, ScheduleOptions, absolute};
+use crate::jobs::secret::Credential;
 
 /// Services go before the timers that start them.
 pub(super) const NAMES: [&str; 4] =
@@ -130,15 +131,13 @@ CacheDirectoryMode=0700
 Environment=HOME=/root
 "
     .to_owned();
-    for (name, path) in &options.credentials {
+    for Credential { name, path, is_encrypted } in &options.credentials {
         let is_of_name = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         if name.is_empty() || name.starts_with('.') || !name.chars().all(is_of_name) {
             return Err(ScheduleError::Credential(name.clone()));
         }
-        let _ = match path {
-            Some(path) => writeln!(text, "LoadCredential={name}:{}", absolute(path)?.replace('%', "%%")),
-            None => writeln!(text, "LoadCredential={name}"),
-        };
+        let setting = if *is_encrypted { "LoadCredentialEncrypted" } else { "LoadCredential" };
+        let _ = writeln!(text, "{setting}={name}:{}", absolute(path)?.replace('%', "%%"));
     }
     Ok(text)
 }

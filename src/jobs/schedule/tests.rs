@@ -27,6 +27,10 @@ fn host() -> tempfile::TempDir {
     root
 }
 
+fn credential(name: &str, path: &str) -> Credential {
+    Credential { name: name.to_owned(), path: path.into(), is_encrypted: false }
+}
+
 fn options(schedules: &[&str]) -> ScheduleOptions {
     ScheduleOptions {
         program: "/usr/local/bin/yester".into(),
@@ -87,16 +91,18 @@ fn services_name_what_they_need() {
     assert!(line(&status, "ExecStart=").ends_with(" --config /etc/yester/yester.toml status --alert"));
     assert!(!status.contains("ReadWritePaths="), "{status}");
 
+    let mail = Credential { is_encrypted: true, ..credential("mail", "/etc/credstore.encrypted/mail") };
     let other = ScheduleOptions {
         low_priority: true,
         runs_commands: true,
         uses_tmp: true,
-        credentials: vec![("pass".to_owned(), Some("/root/50%".into())), ("mail".to_owned(), None)],
+        credentials: vec![credential("pass", "/root/50%"), mail],
         ..options(&["daily"])
     };
     let service = text("yester-run.service", &other);
     assert!(service.contains("\nNice=10\nIOSchedulingClass=idle\n"));
-    assert!(service.contains("\nLoadCredential=pass:/root/50%%\nLoadCredential=mail\n"));
+    assert!(service.contains("\nLoadCredential=pass:/root/50%%\n"));
+    assert!(service.contains("\nLoadCredentialEncrypted=mail:/etc/credstore.encrypted/mail\n"));
     assert!(!service.contains("NoNewPrivileges=true") && !service.contains("\nPrivateTmp="));
     assert!(service.contains("\nReadWritePaths=/tmp /var/tmp\n"));
 }
@@ -156,7 +162,7 @@ fn what_cannot_be_written_is_refused() {
     let none = ScheduleOptions { schedules: Vec::new(), ..options(&[]) };
     assert!(matches!(files(Scheduler::Systemd, &none), Err(ScheduleError::NothingScheduled)));
     let secret =
-        |name: &str| ScheduleOptions { credentials: vec![(name.to_owned(), None)], ..options(&["daily"]) };
+        |name: &str| ScheduleOptions { credentials: vec![credential(name, "/x")], ..options(&["daily"]) };
     assert!(matches!(files(Scheduler::Cron, &secret("pass")), Err(ScheduleError::CredentialOfCron(_))));
     for name in ["", ".", "a b", "a:b", "a\nUser=x"] {
         assert!(
