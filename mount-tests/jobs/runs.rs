@@ -268,6 +268,19 @@ fn a_host_that_may_only_write_leaves_the_rest_to_another() {
     let host = host_with_store("");
     let name = host_name();
     let key = host.text("etc/yester/ingest-key");
+    // Whoever writes with the full key leaves its name.
+    host.cron(&[
+        "--store",
+        "local",
+        "ingest",
+        "--quiet",
+        "--source",
+        "other",
+        "--host",
+        "backup1",
+        "/etc/hostname",
+    ])
+    .succeeds();
     host.cron(&["--store", "local", "key", "export", "--host", &name, "--output", &key]).succeeds();
     let mut text = fs::read_to_string(host.config()).unwrap();
     replace(
@@ -278,6 +291,7 @@ fn a_host_that_may_only_write_leaves_the_rest_to_another() {
     host.configure(&text);
     let checked = host.cron(&["config", "check"]).succeeds();
     assert!(checked.contains("opens by an ingest-only key"), "{checked}");
+    assert!(checked.contains(&format!("a host that has the full key, such as {name}")), "{checked}");
     is_silent(&host.cron(&["run", "--all"]));
     is_silent(&host.cron(&["run", "--all"]));
     let ran = host.cron(&["run", "--all", "--verbose"]);
@@ -287,6 +301,7 @@ fn a_host_that_may_only_write_leaves_the_rest_to_another() {
             ran.stderr.lines().position(|line| line.starts_with(operation) && line.contains("left out"));
         let why = line.and_then(|line| ran.stderr.lines().nth(line + 1)).unwrap_or_default();
         assert!(why.contains(&name) && why.contains("full key"), "{operation}: {}", ran.stderr);
+        assert_eq!(why.contains(&format!("such as {name}")), operation == "gc local", "{}", ran.stderr);
     }
     assert!(host.runs("forget").is_empty() && host.runs("gc").is_empty());
     assert_eq!(host.snapshots("local", "good").len(), 3);

@@ -13,8 +13,9 @@ use super::exit::{CommandError, ErrorKind};
 use super::present::{Present, Tested};
 use super::run::search_path;
 use super::{output, record};
-use crate::jobs::check::{ABSENT, CheckOptions, Finding, INGEST_ONLY, State, check};
+use crate::jobs::check::{CheckOptions, Finding, State, check};
 use crate::jobs::config::{Config, ConfigError, Problem};
+use crate::jobs::probe::Answer;
 use crate::repo::RepoError;
 use crate::repo::open::absent;
 use crate::store::probe;
@@ -50,7 +51,7 @@ Examples:
         #[arg(long)]
         send_test_alert: bool,
     },
-    /// Open the store and write to it what is deleted again: the part of `check` that it has others do
+    /// Open the store and write to it what is deleted again, and print how it is: a worker of other commands
     #[command(hide = true)]
     Probe,
 }
@@ -113,6 +114,7 @@ fn options(context: &Context) -> Result<CheckOptions, CommandError> {
         environment: Arc::new(|name| std::env::var_os(name)),
         program: std::env::current_exe()
             .map_err(|source| CommandError::io("cannot find this program's own file", source))?,
+        worker_options: context.options_of_workers(),
         timeout: TIMEOUT,
     })
 }
@@ -177,14 +179,15 @@ fn probe_store(context: &Context) -> Result<(), CommandError> {
             // Where one was seen before, something is wrong.
             return match absent(&context.folders().state, &place)? {
                 RepoError::NotMounted { .. } => Err(error),
-                _ => output::print(&format!("{ABSENT}\n")),
+                _ => output::print(&Answer::Absent.to_string()),
             };
         }
         Err(error) => return Err(error),
     };
     if repo.require_full().is_err() {
         // Such a host may create nothing but what its backups need.
-        return output::print(&format!("{INGEST_ONLY}\n"));
+        let full_key_hosts = repo.full_key_hosts();
+        return output::print(&Answer::IngestOnly { full_key_hosts }.to_string());
     }
     if !probe::current_listing(repo.store())? {
         return Err(CommandError::message(
@@ -193,5 +196,5 @@ fn probe_store(context: &Context) -> Result<(), CommandError> {
         )
         .hint("is there a cache or a replica in front of it? garbage must not be collected there"));
     }
-    Ok(())
+    output::print(&Answer::Writable.to_string())
 }

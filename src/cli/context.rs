@@ -1,5 +1,6 @@
 //! What every command shares: the global options, and how the store is opened.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -27,6 +28,11 @@ use crate::store::traffic::Traffic;
 /// The variables that stand for the two options that every run needs.
 const STORE: &str = "YESTER_STORE";
 const KEY_FILE: &str = "YESTER_KEY_FILE";
+
+/// Memory for decoded frames where nobody says otherwise.
+const CACHE_SIZE: &str = "48M";
+/// How hard zstd compresses where nobody says otherwise.
+const LEVEL: i32 = 3;
 
 /// How often a person may mistype the passphrase.
 const PROMPT_ATTEMPTS: usize = 3;
@@ -64,13 +70,13 @@ pub(super) struct GlobalArgs {
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value = "text")]
     pub(super) log_format: LogFormat,
     /// Memory for decoded frames
-    #[arg(long, global = true, value_name = "SIZE", value_parser = human::parse_bytes, default_value = "48M")]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = human::parse_bytes, default_value = CACHE_SIZE)]
     pub(super) cache_size: u64,
     /// Threads that compress, decode and hash [default: the number of cores]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) threads: Option<u16>,
     /// How hard zstd compresses what is written
-    #[arg(long, global = true, value_name = "N", default_value_t = 3,
+    #[arg(long, global = true, value_name = "N", default_value_t = LEVEL,
           value_parser = clap::value_parser!(i32).range(1..=19))]
     pub(super) level: i32,
     #[command(flatten)]
@@ -107,6 +113,20 @@ impl Context {
     /// Returns where the configuration is, or would be.
     pub(super) fn config_path(&self) -> &Path {
         self.config_file.path()
+    }
+
+    /// Returns the options for what this command has others do: those that were typed.
+    pub(super) fn options_of_workers(&self) -> Vec<OsString> {
+        let GlobalArgs { key_file, cache_size, threads, level, network, .. } = &self.global;
+        let usual_cache_size = human::parse_bytes(CACHE_SIZE).unwrap_or_default();
+        let options = [
+            ("--key-file", key_file.clone().map(OsString::from)),
+            ("--cache-size", (*cache_size != usual_cache_size).then(|| cache_size.to_string().into())),
+            ("--threads", threads.map(|number| number.to_string().into())),
+            ("--level", (*level != LEVEL).then(|| level.to_string().into())),
+        ];
+        let options = options.into_iter().chain(network.typed());
+        options.filter_map(|(name, value)| Some([OsString::from(name), value?])).flatten().collect()
     }
 
     /// Returns the configuration.
@@ -221,6 +241,13 @@ impl Context {
             (None, Some(key)) => KeySource::of(key),
             _ => self.key_source(),
         }
+    }
+
+    /// Returns the names of the configured stores that an ingest-only key opens.
+    pub(super) fn ingest_only_stores(&self) -> Result<BTreeSet<String>, CommandError> {
+        let stores = self.configuration()?.stores.iter();
+        let chosen = stores.filter(|store| self.key_source_of(&store.location).is_ingest_only());
+        Ok(chosen.map(|store| store.name.clone()).collect())
     }
 
     /// Returns where the store is.

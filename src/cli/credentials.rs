@@ -60,6 +60,13 @@ impl KeySource {
         }
     }
 
+    /// Tells whether this is the file of an ingest-only key. One that cannot be read is for whoever opens the store to say.
+    pub(super) fn is_ingest_only(&self) -> bool {
+        let Self::KeyFile(path) = self else { return false };
+        let text = std::fs::read_to_string(path).map(Zeroizing::new);
+        text.is_ok_and(|text| ingest_key::looks_like(&text))
+    }
+
     /// Returns how people gave this key; nothing for a prompt, which is only a way to ask.
     pub(super) fn configured(&self) -> Option<String> {
         match self {

@@ -1,5 +1,6 @@
 //! Options for stores over a network, and how a place becomes a store.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +67,19 @@ impl NetworkArgs {
                 Ok(Arc::new(ahead))
             }
         }
+    }
+
+    /// Returns the options that were typed, as they can be typed again.
+    pub(super) fn typed(&self) -> [(&'static str, Option<OsString>); 6] {
+        let number = |number: Option<u64>| number.map(|number| number.to_string().into());
+        [
+            ("--connections", number(self.connections.map(u64::from))),
+            ("--limit-upload", number(self.limit_upload)),
+            ("--limit-download", number(self.limit_download)),
+            ("--store-timeout", self.store_timeout.map(|time| format!("{}s", time.as_secs()).into())),
+            ("--storage-class", self.storage_class.clone().map(OsString::from)),
+            ("--sse", self.sse.as_ref().map(|how| how.to_string().into())),
+        ]
     }
 
     fn s3_options(&self, configured: &Network) -> S3Options {

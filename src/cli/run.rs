@@ -101,6 +101,8 @@ fn options(context: &Context, args: RunArgs) -> Result<RunOptions, CommandError>
         protect: args.protect,
         host: context.configured_host()?,
         program,
+        worker_options: context.options_of_workers(),
+        ingest_only: context.ingest_only_stores()?,
         state: context.folders().state.clone(),
         wait: Duration::try_from(args.wait).unwrap_or_default(),
         path: search_path(std::env::var_os("PATH")),
@@ -244,13 +246,7 @@ fn document(stats: &RunStats) -> Value {
         json!({
             "operation": stats.step.operation.name(),
             "subject": stats.step.subject,
-            "outcome": match stats.outcome {
-                StepOutcome::Done => "done",
-                StepOutcome::Partial => "partial",
-                StepOutcome::Suspicious => "suspicious",
-                StepOutcome::Skipped => "skipped",
-                StepOutcome::Failed => "failed",
-            },
+            "outcome": stats.outcome.name(),
             "message": stats.message,
             "snapshot": stats.snapshot.map(|id| id.hex()),
             "bytes": stats.bytes,

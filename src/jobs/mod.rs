@@ -9,6 +9,8 @@ pub mod check;
 pub mod config;
 pub mod health;
 pub mod metrics;
+mod outside;
+pub mod probe;
 pub mod report;
 pub mod run;
 pub mod schedule;

@@ -1,5 +1,7 @@
-//! Programs that are run with a time limit: workers and hooks. What they say is kept, up to a bound.
+//! Programs that are run with a time limit: workers, hooks, questions to servers, alerts. What they say is kept, up to a
+//! bound.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -20,17 +22,17 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// How a program ended.
 #[derive(Debug)]
-pub(in crate::jobs) struct Ended {
-    pub(in crate::jobs) end: End,
+pub(super) struct Ended {
+    pub(super) end: End,
     /// The end of what it wrote to standard output.
-    pub(in crate::jobs) output: String,
+    pub(super) output: String,
     /// The end of what it wrote to standard error.
-    pub(in crate::jobs) errors: String,
+    pub(super) errors: String,
 }
 
 /// Why a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::jobs) enum End {
+pub(super) enum End {
     Exited(i32),
     Killed(i32),
     /// It took too long.
@@ -39,24 +41,35 @@ pub(in crate::jobs) enum End {
     Interrupted,
 }
 
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(code) => write!(f, "exit code {code}"),
+            Self::Killed(signal) => write!(f, "killed by signal {signal}"),
+            Self::TimedOut => f.write_str("it took too long"),
+            Self::Interrupted => f.write_str("interrupted"),
+        }
+    }
+}
+
 impl Ended {
     /// Returns all that it said.
-    pub(in crate::jobs) fn log(&self) -> String {
+    pub(super) fn log(&self) -> String {
         format!("{}{}", self.output, self.errors)
     }
 }
 
-/// Runs a program to its end, in a process group of its own.
-pub(in crate::jobs) fn run(
-    command: &mut Command,
-    timeout: Duration,
-    told_to_end: &AtomicBool,
-) -> io::Result<Ended> {
+/// Runs a program to its end, in a process group of its own. It is ended once this process is told to end.
+pub(super) fn run(command: &mut Command, timeout: Duration, told_to_end: &AtomicBool) -> io::Result<Ended> {
     run_with(command, None, timeout, told_to_end)
 }
 
-/// Runs a program that reads a few lines from standard input.
-pub(in crate::jobs) fn run_with(
+/// Runs a program that is given a few lines and soon ends.
+pub(super) fn ask(command: &mut Command, input: Option<&[u8]>, timeout: Duration) -> io::Result<Ended> {
+    run_with(command, input, timeout, &AtomicBool::new(false))
+}
+
+fn run_with(
     command: &mut Command,
     input: Option<&[u8]>,
     timeout: Duration,

@@ -180,6 +180,19 @@ fn what_the_store_no_longer_lists_it_does_not_list_either() {
 }
 
 #[test]
+fn it_can_name_hosts_with_the_full_key_where_it_may_read_headers() {
+    let test = TestStore::new();
+    let edge = Edge::new(&test, "edge1");
+    let repo = edge.open(&test);
+    back_up(&test, &repo, &noise(1));
+    assert!(repo.full_key_hosts().is_empty());
+    back_up(&test, &test.open(), &noise(2));
+    assert_eq!(repo.full_key_hosts(), ["testhost".to_owned()].into());
+    let blind = edge.try_open(CreateOnly::new(&test.store)).unwrap();
+    assert!(blind.full_key_hosts().is_empty());
+}
+
+#[test]
 fn it_starts_over_once_its_cache_is_lost() {
     let test = TestStore::new();
     let mut edge = Edge::new(&test, "edge1");

@@ -15,6 +15,7 @@ pub(crate) mod flaw;
 pub mod frames;
 #[cfg(test)]
 mod frozen;
+mod full_hosts;
 pub(crate) mod index_objects;
 #[cfg(test)]
 mod ingest_only;

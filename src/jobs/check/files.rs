@@ -152,6 +152,7 @@ mod tests {
             path: "/bin".into(),
             environment: Arc::new(|_| None),
             program: "/bin/false".into(),
+            worker_options: Vec::new(),
             timeout: Duration::from_secs(1),
         };
         let state = |now, newest| clock(&config, &options(now, newest))[0].state;

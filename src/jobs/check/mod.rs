@@ -19,8 +19,6 @@ use jiff::tz::TimeZone;
 use super::config::Config;
 use crate::human;
 
-pub use store::{ABSENT, INGEST_ONLY};
-
 /// How grave something is that was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
@@ -98,6 +96,8 @@ pub struct CheckOptions {
     pub environment: Environment,
     /// This program, which is run to open stores.
     pub program: PathBuf,
+    /// Options of every command that are handed on to it.
+    pub worker_options: Vec<OsString>,
     /// How long to wait for an answer.
     pub timeout: Duration,
 }

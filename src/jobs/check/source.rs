@@ -5,12 +5,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::AtomicBool;
 
 use super::{CheckOptions, Finding};
 use crate::human;
 use crate::jobs::config::{Paths, SourceConfig, SourceKind};
-use crate::jobs::run::outside::{self, End};
+use crate::jobs::outside::{self, End};
 use crate::jobs::sources;
 use crate::ops::ingest::CommandLine;
 use crate::path::escape;
@@ -39,8 +38,7 @@ pub(super) fn check(subject: &str, source: &SourceConfig, options: &CheckOptions
 fn what_is_there(source: &SourceConfig) -> String {
     match &source.kind {
         SourceKind::Postgres(_) => "its server answers, and pg_dump is not older".to_owned(),
-        SourceKind::Redis(_) => "its server answers".to_owned(),
-        SourceKind::Mongodb { .. } => "mongodump is there; the server was not asked".to_owned(),
+        SourceKind::Redis(_) | SourceKind::Mongodb { .. } => "its server answers".to_owned(),
         SourceKind::Paths(_) => "its paths are there".to_owned(),
         SourceKind::Command { .. } => "its command is there".to_owned(),
     }
@@ -135,7 +133,7 @@ fn advice(source: &SourceConfig) -> &'static str {
         (_, false) => "does exec name a container or a host that runs, and has it this program?",
         (SourceKind::Postgres(_), _) => "is the server up, and may this user log in? try: psql -w -d …",
         (SourceKind::Redis(_), _) => "is the server up, and is the password right? try: redis-cli -h … PING",
-        _ => "install MongoDB's database tools, or name a container by exec",
+        _ => "is the server up, and may this user log in? are MongoDB's database tools installed?",
     }
 }
 
@@ -146,7 +144,7 @@ fn ask(source: &SourceConfig, line: &CommandLine, options: &CheckOptions) -> Res
     command.args(arguments).env("PATH", &options.path);
     command.envs(line.environment.iter().map(|(name, value)| (name, value.as_str())));
     let input = line.input.as_ref().map(|input| input.as_slice());
-    let ended = outside::run_with(&mut command, input, options.timeout, &AtomicBool::new(false))
+    let ended = outside::ask(&mut command, input, options.timeout)
         .map_err(|error| format!("cannot start {}: {error}", escape(program.as_encoded_bytes())))?;
     let name = escape(program.as_encoded_bytes());
     let secrets = sources::passwords(source);
@@ -159,7 +157,7 @@ fn ask(source: &SourceConfig, line: &CommandLine, options: &CheckOptions) -> Res
         end => {
             let log = hide(&ended.log());
             let said = log.lines().rev().find(|line| !line.trim().is_empty());
-            Err(said.map_or_else(|| format!("{name} failed: {end:?}"), |line| escape(line.as_bytes())))
+            Err(said.map_or_else(|| format!("{name} failed: {end}"), |line| escape(line.as_bytes())))
         }
     }
 }

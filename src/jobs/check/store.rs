@@ -1,21 +1,15 @@
 //! Whether a store is there, opens, can be written and has room.
 
 use std::path::Path;
-use std::process::Command;
-use std::sync::atomic::AtomicBool;
 
 use rustix::fs::{Access, access, statvfs};
 
 use super::{CheckOptions, Finding, files};
 use crate::human;
 use crate::jobs::config::{Config, KeyPlace, StoreConfig};
-use crate::jobs::run::outside::{self, End, Ended};
+use crate::jobs::outside::{End, Ended};
+use crate::jobs::probe::{Answer, Probe, holders};
 use crate::jobs::run::preflight;
-
-/// What the worker prints that finds no store, and none that was there before.
-pub const ABSENT: &str = "absent";
-/// What the worker prints that opened a store by an ingest-only key, and wrote nothing.
-pub const INGEST_ONLY: &str = "ingest-only";
 
 /// Checks a store: a worker opens it, and writes to it what is deleted again.
 pub(super) fn check(
@@ -27,28 +21,25 @@ pub(super) fn check(
     if store.removable && !preflight::is_there(store) {
         return vec![Finding::ok(subject, format!("nothing is at {} now, and need not be", store.location))];
     }
-    let mut command = Command::new(&options.program);
-    command.arg("--config").arg(&config.path).args(["--quiet", "--store", &store.name]);
-    command.args([
-        "--store-timeout",
-        &format!("{}s", options.timeout.as_secs().max(2) / 2),
-        "config",
-        "probe",
-    ]);
-    command.env("PATH", &options.path).env_remove("YESTER_STORE").env_remove("YESTER_CONFIG");
+    let CheckOptions { program, worker_options, path, .. } = options;
+    let probe = Probe { program, config, worker_options, path, timeout: options.timeout };
     let mut findings = Vec::new();
-    match outside::run(&mut command, options.timeout, &AtomicBool::new(false)) {
-        Ok(ended) if ended.end == End::Exited(0) && ended.output.trim() == ABSENT => {
-            return vec![absent(subject, store, config)];
+    match probe.ask(store) {
+        Ok(Ok(Answer::Absent)) => return vec![absent(subject, store, config)],
+        Ok(Ok(Answer::Writable)) => {
+            let message = format!("{}: opens and can be written{}", store.location, room(store));
+            findings.push(Finding::ok(subject, message));
         }
-        Ok(ended) if ended.end == End::Exited(0) => {
-            let what = match ended.output.trim() {
-                INGEST_ONLY => "opens by an ingest-only key; retention and garbage are for another host",
-                _ => "opens and can be written",
-            };
-            findings.push(Finding::ok(subject, format!("{}: {what}{}", store.location, room(store))));
+        Ok(Ok(Answer::IngestOnly { full_key_hosts })) => {
+            let message = format!(
+                "{}: opens by an ingest-only key; retention and garbage are for {}{}",
+                store.location,
+                holders(&full_key_hosts),
+                room(store)
+            );
+            findings.push(Finding::ok(subject, message));
         }
-        Ok(ended) => findings.push(failure(subject, store, &ended, options)),
+        Ok(Err(ended)) => findings.push(failure(subject, store, &ended, options)),
         Err(error) => {
             let message = format!("cannot start {}: {error}", options.program.display());
             findings.push(Finding::problem(subject, message));
@@ -89,7 +80,7 @@ fn failure(subject: &str, store: &StoreConfig, ended: &Ended, options: &CheckOpt
             format!("{} did not answer within {}", store.location, human::duration(options.timeout))
         }
         (_, Some(error)) => error.to_owned(),
-        (end, None) => format!("cannot be opened: {end:?}"),
+        (end, None) => format!("cannot be opened: {end}"),
     };
     let hints = ended.errors.lines().filter_map(|line| line.strip_prefix("hint: "));
     hints.fold(Finding::problem(subject, message), Finding::advise)

@@ -29,7 +29,7 @@ pub use error::{ConfigError, Problem};
 pub use rules::{Age, Levels, Rules, Severity};
 pub use secret::{Address, KeyPlace, SecretPlace, Text};
 pub use source::{Databases, Paths, Postgres, SourceConfig, SourceKind};
-pub use store::{Network, Select, StoreConfig, Verify};
+pub use store::{Keep, Network, Select, StoreConfig, Verify};
 
 /// When garbage is collected where nobody says otherwise.
 pub const GC_SCHEDULE: &str = "weekly";
@@ -126,7 +126,7 @@ impl Config {
                 return Err(wrong(problems.finish()));
             }
         };
-        let config = read(Section::document(&problems, &document), &problems, path);
+        let config = read(Section::document(&problems, &document), path);
         let found = problems.finish();
         if found.is_empty() { Ok(config) } else { Err(wrong(found)) }
     }
@@ -183,10 +183,10 @@ impl Config {
     }
 }
 
-fn read(document: Section<'_>, problems: &Problems<'_>, path: &Path) -> Config {
+fn read(document: Section<'_>, path: &Path) -> Config {
     let schedule = document.item("schedule").and_then(|item| values::schedule(&item));
     let key = secret::KeyPlace::read(&document);
-    let keep = document.item("keep").and_then(|item| values::keep(&item));
+    let keep = values::switchable(document.item("keep"), None, values::keep);
     let gc = values::switchable(document.item("gc"), Some(values::fixed(GC_SCHEDULE)), values::schedule);
     let verify = document.item("verify").and_then(|item| Verify::read(&item));
     let rules = match document.item("rules").and_then(|item| item.section()) {
@@ -239,13 +239,13 @@ fn read(document: Section<'_>, problems: &Problems<'_>, path: &Path) -> Config {
         alerts,
         rules,
     };
-    check_references(&config, &document, problems);
+    check_references(&config, &document);
     document.finish();
     config
 }
 
-/// Reports what refers to what is not there.
-fn check_references(config: &Config, document: &Section<'_>, problems: &Problems<'_>) {
+/// Reports what refers to what is not there, and two stores in one place.
+fn check_references(config: &Config, document: &Section<'_>) {
     // One that was reported already may have been it.
     let all_read = document.named("store").len() == config.stores.len();
     if all_read && config.first_store().is_none() {
@@ -283,16 +283,11 @@ fn check_references(config: &Config, document: &Section<'_>, problems: &Problems
             _ => {}
         }
     }
-    check_places(config, problems);
-}
-
-/// Reports two stores in one place: each would take the other for its own.
-fn check_places(config: &Config, problems: &Problems<'_>) {
-    let mut seen = BTreeSet::new();
+    // Each would take the other for its own.
+    let mut places = BTreeSet::new();
     for store in &config.stores {
-        if !seen.insert(store.location.to_string()) {
-            let key = format!("store.{}.url", store.name);
-            problems.add(0..0, &key, format!("another store is at {} as well", store.location));
+        if !places.insert(store.location.to_string()) {
+            report("store", &store.name, "url", format!("another store is at {} as well", store.location));
         }
     }
 }

@@ -142,10 +142,7 @@ impl SourceConfig {
                 Some(item) => values::schedule(&item),
                 None => defaults.schedule.cloned(),
             },
-            keep: match section.item("keep") {
-                Some(item) => values::keep(&item),
-                None => defaults.keep.cloned(),
-            },
+            keep: values::switchable(section.item("keep"), defaults.keep.cloned(), values::keep),
             tags: words("tags").unwrap_or_default(),
             store: section
                 .parse("store", values::name)

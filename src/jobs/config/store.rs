@@ -28,8 +28,8 @@ pub struct StoreConfig {
     pub schedule: Option<Schedule>,
     /// What is copied to it.
     pub select: Select,
-    /// What is kept in it, where it is not what the sources say.
-    pub keep: Option<Policy>,
+    /// What is kept in it.
+    pub keep: Keep,
     /// Whether it may be away, as a disk that is changed is.
     pub removable: bool,
     /// When its garbage is collected; nothing means never.
@@ -38,6 +38,17 @@ pub struct StoreConfig {
     pub verify: Verify,
     /// How a distant one is reached.
     pub network: Network,
+}
+
+/// What is kept in a store.
+#[derive(Debug, Clone)]
+pub enum Keep {
+    /// What the policies of the sources say.
+    AsSources,
+    /// What a policy of the store says of each source.
+    Policy(Policy),
+    /// All.
+    All,
 }
 
 /// Which snapshots are copied.
@@ -103,7 +114,7 @@ impl StoreConfig {
             copy_from: section.item("copy-from").and_then(|item| item.parse(values::name)),
             schedule: section.item("schedule").and_then(|item| values::schedule(&item)),
             select: section.item("select").and_then(|item| Select::read(&item)).unwrap_or_default(),
-            keep: section.item("keep").and_then(|item| values::keep(&item)),
+            keep: section.item("keep").map_or(Keep::AsSources, |item| Keep::read(&item)),
             removable: section.item("removable").and_then(|item| item.flag()).unwrap_or_default(),
             gc: values::switchable(section.item("gc"), defaults.gc.cloned(), values::schedule),
             verify: match (section.item("verify"), defaults.verify) {
@@ -116,6 +127,22 @@ impl StoreConfig {
         };
         section.finish();
         Some(store)
+    }
+}
+
+impl Keep {
+    fn read(item: &Item<'_>) -> Self {
+        if item.is_off() { Self::All } else { values::keep(item).map_or(Self::AsSources, Self::Policy) }
+    }
+
+    /// Returns the policy that holds for a source, given the source's own; nothing if all is kept.
+    #[must_use]
+    pub fn or<'a>(&'a self, of_source: Option<&'a Policy>) -> Option<&'a Policy> {
+        match self {
+            Self::AsSources => of_source,
+            Self::Policy(policy) => Some(policy),
+            Self::All => None,
+        }
     }
 }
 

@@ -75,7 +75,7 @@ fn the_documented_configuration_is_read() {
     assert_eq!(names, ["callcentre", "cache", "inventory", "assets", "pos"]);
     assert_eq!(config.first_store().unwrap().name, "local");
     let offsite = config.store("offsite").unwrap();
-    assert!(offsite.location.is_distant() && offsite.keep.as_ref().unwrap().monthly == 24);
+    assert!(offsite.location.is_distant() && offsite.keep.or(None).unwrap().monthly == 24);
     assert_eq!(offsite.key, Some(KeyPlace::KeyFile("/etc/yester/key".into())));
     assert_eq!(config.copied_sources(offsite).count(), 5);
     assert_eq!(config.copy_schedule(offsite).unwrap().calendars().len(), 5);
@@ -165,6 +165,27 @@ fn a_store_cannot_be_a_copy_of_itself() {
                 [store.c]\nurl = \"/c\"\ncopy-from = \"b\"\n";
     let told = parse(text).unwrap_err();
     assert_eq!(told[0], "5: store.b.copy-from: this leads back to the store itself");
+}
+
+#[test]
+fn two_stores_are_in_two_places() {
+    let told = parse("[store.a]\nurl = \"/a\"\n[store.b]\nurl = \"/a\"\ncopy-from = \"a\"\n").unwrap_err();
+    assert_eq!(told, ["4: store.b.url: another store is at /a as well"]);
+}
+
+#[test]
+fn all_can_be_kept_where_others_keep_less() {
+    let text = "keep = { daily = 7 }\n[store.a]\nurl = \"/a\"\n\
+                [store.b]\nurl = \"/b\"\ncopy-from = \"a\"\nkeep = false\n\
+                [store.c]\nurl = \"/c\"\ncopy-from = \"a\"\nkeep = { monthly = 3 }\n\
+                [source.s]\npaths = [\"/etc\"]\n[source.t]\npaths = [\"/srv\"]\nkeep = false\n";
+    let config = parse(text).unwrap();
+    let kept = |store: &str, source: &str| {
+        let policy = config.store(store).unwrap().keep.or(config.source(source).unwrap().keep.as_ref())?;
+        Some((policy.daily, policy.monthly))
+    };
+    assert_eq!([kept("a", "s"), kept("b", "s"), kept("c", "s")], [Some((7, 0)), None, Some((0, 3))]);
+    assert_eq!([kept("a", "t"), kept("b", "t"), kept("c", "t")], [None, None, Some((0, 3))]);
 }
 
 #[test]

@@ -6,13 +6,12 @@
 
 mod due;
 mod lock;
-pub(super) mod outside;
 pub(super) mod preflight;
 mod source;
 mod store;
 mod worker;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,6 +42,10 @@ pub struct RunOptions {
     pub host: String,
     /// The program whose commands are the workers.
     pub program: PathBuf,
+    /// Options of every command that are handed on to the workers.
+    pub worker_options: Vec<OsString>,
+    /// The stores, by their names, that are opened by an ingest-only key: it writes backups and reads nothing.
+    pub ingest_only: BTreeSet<String>,
     /// The folder for the lock that keeps runs apart.
     pub state: PathBuf,
     /// How long to wait for another run.
@@ -119,6 +122,20 @@ pub enum StepOutcome {
     Failed,
 }
 
+impl StepOutcome {
+    /// Returns the word for it, for programs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Partial => "partial",
+            Self::Suspicious => "suspicious",
+            Self::Skipped => "skipped",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// What came of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepStats {
@@ -156,7 +173,7 @@ impl StepStats {
     }
 
     /// Tells whether it did what it should, if not all of it.
-    fn made_snapshot(&self) -> bool {
+    fn is_good(&self) -> bool {
         matches!(self.outcome, StepOutcome::Done | StepOutcome::Partial)
     }
 }
@@ -312,7 +329,7 @@ impl Run<'_> {
     fn has_done(&self, operation: Operation, subject: &str) -> bool {
         let done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         done.iter().any(|stats| {
-            stats.step.operation == operation && stats.step.subject == subject && stats.made_snapshot()
+            stats.step.operation == operation && stats.step.subject == subject && stats.is_good()
         })
     }
 }

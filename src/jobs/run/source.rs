@@ -4,11 +4,11 @@ use std::ffi::OsString;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::outside::{self, End};
 use super::worker::{Begun, Work};
 use super::{Operation, Run, Step, StepOutcome, StepStats, preflight};
 use crate::human;
 use crate::jobs::config::{SourceConfig, StoreConfig};
+use crate::jobs::outside::{self, End};
 use crate::path::escape;
 
 /// How a hook learns what it is about.
@@ -94,7 +94,7 @@ impl Run<'_> {
                 Some(End::TimedOut | End::Interrupted) => true,
                 Some(End::Killed(_)) | None => false,
             };
-            let is_good = stats.made_snapshot();
+            let is_good = stats.is_good();
             if is_good || is_final || tried >= source.retries || !self.pause_before_retry() {
                 if tried > 0 && !is_good {
                     add(&mut stats.message, &format!("tried {} times", tried + 1));
@@ -130,14 +130,7 @@ impl Run<'_> {
         let mut command = Command::new(program);
         command.args(arguments).env("PATH", &self.options.path).env(SOURCE_VARIABLE, &source.name);
         if let Some(stats) = stats {
-            let outcome = match stats.outcome {
-                StepOutcome::Done => "done",
-                StepOutcome::Partial => "partial",
-                StepOutcome::Suspicious => "suspicious",
-                StepOutcome::Skipped => "skipped",
-                StepOutcome::Failed => "failed",
-            };
-            command.env(OUTCOME_VARIABLE, outcome).env(MESSAGE_VARIABLE, &stats.message);
+            command.env(OUTCOME_VARIABLE, stats.outcome.name()).env(MESSAGE_VARIABLE, &stats.message);
         }
         let failed = |why: String| format!("{name} ({program}) failed: {why}");
         let timeout = Duration::try_from(source.timeout).unwrap_or_default();
@@ -145,15 +138,13 @@ impl Run<'_> {
             .map_err(|error| failed(error.to_string()))?;
         match ended.end {
             End::Exited(0) => Ok(()),
-            End::Exited(code) => {
+            End::TimedOut => Err(failed(format!("it took longer than {}", human::duration(timeout)))),
+            end => {
                 let log = ended.log();
                 let said = log.lines().rev().find(|line| !line.trim().is_empty());
                 let said = said.map(|line| format!(": {}", escape(line.as_bytes()))).unwrap_or_default();
-                Err(failed(format!("exit code {code}{said}")))
+                Err(failed(format!("{end}{said}")))
             }
-            End::Killed(signal) => Err(failed(format!("killed by signal {signal}"))),
-            End::TimedOut => Err(failed(format!("it took longer than {}", human::duration(timeout)))),
-            End::Interrupted => Err(failed("interrupted".to_owned())),
         }
     }
 }

@@ -1,18 +1,21 @@
 //! What is done with a store once backups are there: retention, copies, verification, garbage.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::time::Duration;
 
 use jiff::Span;
 
 use super::worker::Work;
-use super::{Operation, Run, Selection, StepOutcome, StepStats, preflight};
-use crate::crypto::ingest_key;
-use crate::jobs::config::{KeyPlace, SourceConfig, StoreConfig};
+use super::{Operation, Run, RunOptions, Selection, StepOutcome, StepStats, preflight};
+use crate::jobs::config::{SourceConfig, StoreConfig};
+use crate::jobs::probe::{Answer, Probe, holders};
 use crate::ops::forget::policy::Policy;
 
 /// How long a step on a store may take: whoever reads a large bucket needs days.
 const TIMEOUT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long to wait for the names of hosts, which are only worth saying.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Run<'_> {
     /// Thins out a store, verifies a part of it and collects its garbage, as far as that is due.
@@ -24,7 +27,7 @@ impl Run<'_> {
         let thinned =
             self.policies(store).into_iter().filter(|(source, _)| self.needs_thinning(store, source));
         let thinned: Vec<_> = thinned.collect();
-        if is_ingest_only(store) && !thinned.is_empty() {
+        if self.is_ingest_only(store) && !thinned.is_empty() {
             self.leave_to_others(Operation::Forget, store);
         } else {
             for (source, policy) in thinned {
@@ -84,7 +87,7 @@ impl Run<'_> {
 
     /// Does what an ingest-only key cannot; says so where there is no other.
     fn with_full_key(&self, operation: Operation, store: &StoreConfig, arguments: Vec<OsString>) {
-        if !is_ingest_only(store) {
+        if !self.is_ingest_only(store) {
             self.work_on(operation, store, None, arguments);
         } else {
             self.leave_to_others(operation, store);
@@ -93,10 +96,27 @@ impl Run<'_> {
 
     fn leave_to_others(&self, operation: Operation, store: &StoreConfig) {
         self.step(operation, &store.name, |step| {
-            let host = &self.options.host;
-            let message = format!("{host} has an ingest-only key: this is for a host that has the full key");
+            let whose = match operation {
+                // What nobody does for long fills the store: so it is worth asking.
+                Operation::Gc => holders(&self.full_key_hosts(store)),
+                _ => holders(&BTreeSet::new()),
+            };
+            let message = format!("{} has an ingest-only key: this is for {whose}", self.options.host);
             StepStats::new(step, StepOutcome::Skipped, message)
         });
+    }
+
+    fn full_key_hosts(&self, store: &StoreConfig) -> BTreeSet<String> {
+        let RunOptions { program, worker_options, path, .. } = self.options;
+        let probe = Probe { program, config: self.config, worker_options, path, timeout: PROBE_TIMEOUT };
+        match probe.ask(store) {
+            Ok(Ok(Answer::IngestOnly { full_key_hosts })) => full_key_hosts,
+            _ => BTreeSet::new(),
+        }
+    }
+
+    fn is_ingest_only(&self, store: &StoreConfig) -> bool {
+        self.options.ingest_only.contains(&store.name)
     }
 
     fn work_on(
@@ -119,7 +139,7 @@ impl Run<'_> {
 
     /// Returns the sources of a store that have a policy there, with it.
     fn policies<'s>(&'s self, store: &'s StoreConfig) -> Vec<(&'s SourceConfig, &'s Policy)> {
-        let policy = |source: &'s SourceConfig| Some((source, store.keep.as_ref().or(source.keep.as_ref())?));
+        let policy = |source: &'s SourceConfig| Some((source, store.keep.or(source.keep.as_ref())?));
         match store.copy_from {
             Some(_) => self.config.copied_sources(store).filter_map(policy).collect(),
             None => {
@@ -136,13 +156,6 @@ impl Run<'_> {
             None => self.has_done(Operation::Ingest, &source.name),
         }
     }
-}
-
-/// Tells whether a store is opened by a key that writes and reads nothing.
-fn is_ingest_only(store: &StoreConfig) -> bool {
-    let Some(KeyPlace::KeyFile(path)) = &store.key else { return false };
-    // One that cannot be read is the worker's to complain of.
-    std::fs::read_to_string(path).is_ok_and(|text| ingest_key::looks_like(&text))
 }
 
 fn forget_arguments(source: &str, host: &str, policy: &Policy, suspicious: Option<Span>) -> Vec<OsString> {

@@ -5,10 +5,10 @@ use std::io;
 use std::process::Command;
 use std::time::Duration;
 
-use super::outside::{self, End, Ended};
 use super::{Operation, Run, Step, StepOutcome, StepStats};
 use crate::human;
 use crate::jobs::config::{SourceConfig, StoreConfig};
+use crate::jobs::outside::{self, End, Ended};
 use crate::jobs::sources;
 use crate::journal::{RunEnd, RunId, RunOutcome, RunStart};
 use crate::path::escape;
@@ -87,6 +87,7 @@ impl Run<'_> {
         argv.push(self.options.program.clone().into());
         argv.extend(["--config".into(), self.config.path.clone().into()]);
         argv.extend(["--store".into(), work.store.name.clone().into()]);
+        argv.extend(self.options.worker_options.iter().cloned());
         argv.extend(work.arguments.iter().cloned());
         let mut words = argv.into_iter();
         let mut command = Command::new(words.next().unwrap_or_default());
@@ -117,11 +118,11 @@ impl Run<'_> {
             (End::TimedOut, _) => {
                 format!("took longer than {}, and was ended", human::duration(work.timeout))
             }
-            (End::Interrupted, _) => "interrupted".to_owned(),
-            (End::Killed(signal), _) => format!("was killed by signal {signal}{}", hint_of(signal)),
+            (End::Interrupted, _) => ended.end.to_string(),
+            (End::Killed(signal), _) => format!("was {}{}", ended.end, hint_of(signal)),
             (End::Exited(0), told) => told.unwrap_or_default(),
             (End::Exited(_), Some(told)) => told,
-            (End::Exited(code), None) => last_error(&log).unwrap_or_else(|| format!("exit code {code}")),
+            (End::Exited(_), None) => last_error(&log).unwrap_or_else(|| ended.end.to_string()),
         };
         let mut stats = StepStats { log, ..StepStats::new(step, outcome, message) };
         if let Some(run) = recorded {

@@ -2,13 +2,14 @@
 //!
 //! A password never stands on a command line, where every user of the machine can read it. A program that is started
 //! directly finds it in its environment; one that is started through another (`docker exec`, `ssh`) gets a shell that
-//! reads it from standard input first.
+//! reads it from standard input first. What goes through ssh is quoted for the shell at the other end.
 
 mod postgres;
 mod url;
 
 use std::ffi::OsString;
 use std::io;
+use std::path::Path;
 
 use zeroize::Zeroizing;
 
@@ -54,7 +55,11 @@ pub fn command_lines(source: &SourceConfig) -> Result<Vec<CommandLine>, SourceEr
     match &source.kind {
         SourceKind::Postgres(postgres) => postgres::command_lines(source, postgres),
         SourceKind::Redis(url) => redis(source, url.expose()).map(|line| vec![line]),
-        SourceKind::Mongodb { uri, oplog } => mongodb(source, uri.expose(), *oplog).map(|line| vec![line]),
+        SourceKind::Mongodb { uri, oplog } => {
+            let more: &[&str] = if *oplog { &["--oplog"] } else { &[] };
+            let line = mongodump(source, uri.expose(), more, &format!("{}.archive", source.name))?;
+            Ok(vec![CommandLine { min_bytes: source.min_bytes, ..line }])
+        }
         SourceKind::Command { argv, output } => {
             let argv = argv.iter().map(OsString::from).collect();
             let line = CommandLine::new(file_name(source, output)?, argv);
@@ -73,8 +78,7 @@ pub struct Questions {
     pub server: Option<CommandLine>,
 }
 
-/// Returns what is to be asked of a source; nothing for file trees and commands. Tools for MongoDB that ask a server are
-/// not where `mongodump` is, so that its server is not asked.
+/// Returns what is to be asked of a source; nothing for file trees and commands.
 ///
 /// # Errors
 /// See [`SourceError`].
@@ -85,10 +89,19 @@ pub fn questions(source: &SourceConfig) -> Result<Questions, SourceError> {
             let server = redis_program(source, url.expose(), &["PING"])?.line(source, "server", 0)?;
             Ok(Questions { version: None, server: Some(server) })
         }
-        SourceKind::Mongodb { .. } => {
-            let program =
+        SourceKind::Mongodb { uri, .. } => {
+            // Of a collection that is not there mongodump dumps nothing, once it has logged in and looked for it.
+            let mut more = vec!["--collection=yester-config-check"];
+            let url = ServerUrl::parse(uri.expose()).map_err(|why| address(source, why))?;
+            if url.path.is_empty() {
+                more.push("--db=admin");
+            }
+            let version =
                 Program { argv: ["mongodump", "--version"].map(str::to_owned).into(), secret: None };
-            Ok(Questions { version: Some(program.line(source, "version", 0)?), server: None })
+            Ok(Questions {
+                version: Some(version.line(source, "version", 0)?),
+                server: Some(mongodump(source, uri.expose(), &more, "server")?),
+            })
         }
         SourceKind::Paths(_) | SourceKind::Command { .. } => Ok(Questions::default()),
     }
@@ -122,23 +135,32 @@ impl Program {
 
     /// Returns what to start, and by which way the secret goes there.
     fn start(self, source: &SourceConfig) -> (Vec<OsString>, Environment, Option<Zeroizing<Vec<u8>>>) {
-        let prefix = source.exec.iter();
-        let words = |argv: Vec<String>| prefix.clone().cloned().chain(argv).map(OsString::from).collect();
         match self.secret {
-            None => (words(self.argv), Vec::new(), None),
+            None => (behind(&source.exec, self.argv), Vec::new(), None),
             Some((name, secret)) if source.exec.is_empty() => {
-                (words(self.argv), vec![(name.into(), secret)], None)
+                (behind(&source.exec, self.argv), vec![(name.into(), secret)], None)
             }
             Some((name, secret)) => {
                 let script = format!("IFS= read -r {name} && export {name} && exec \"$@\"");
                 let shell = ["sh", "-c", &script, "sh"].map(str::to_owned);
-                let argv = words(shell.into_iter().chain(self.argv).collect());
+                let argv = behind(&source.exec, shell.into_iter().chain(self.argv).collect());
                 let mut input = Zeroizing::new(secret.as_bytes().to_vec());
                 input.push(b'\n');
                 (argv, Vec::new(), Some(input))
             }
         }
     }
+}
+
+/// Returns the words that start a program behind a prefix. ssh hands them to a shell as one line, which takes it apart
+/// again: they are quoted for that. The words of the prefix stand as they were written.
+fn behind(prefix: &[String], argv: Vec<String>) -> Vec<OsString> {
+    let is_ssh = prefix.first().is_some_and(|program| Path::new(program).file_name() == Some("ssh".as_ref()));
+    let word = |word: String| match shlex::try_quote(&word) {
+        Ok(quoted) if is_ssh => quoted.into_owned(),
+        _ => word,
+    };
+    prefix.iter().cloned().chain(argv.into_iter().map(word)).map(OsString::from).collect()
 }
 
 /// Variables with secrets.
@@ -165,29 +187,28 @@ fn redis_program(source: &SourceConfig, text: &str, arguments: &[&str]) -> Resul
     Ok(Program { argv, secret: url.password.map(|password| ("REDISCLI_AUTH", password)) })
 }
 
-/// The address goes to standard input as a file of options where it has a password: mongodump has no variable for it.
-fn mongodb(source: &SourceConfig, uri: &str, oplog: bool) -> Result<CommandLine, SourceError> {
-    let has_password = uri
-        .split_once("://")
-        .and_then(|(_, rest)| rest.split(['/', '?']).next())
-        .and_then(|authority| authority.rsplit_once('@'))
-        .is_some_and(|(user, _)| user.contains(':'));
-    let mut argv: Vec<OsString> = source.exec.iter().map(OsString::from).collect();
-    argv.extend(["mongodump", "--archive"].map(OsString::from));
-    if oplog {
-        argv.push("--oplog".into());
-    }
+/// Returns a `mongodump` that writes an archive. The address goes to standard input as a file of options where it has a
+/// password: there is no variable for it.
+fn mongodump(
+    source: &SourceConfig,
+    uri: &str,
+    more: &[&str],
+    name: &str,
+) -> Result<CommandLine, SourceError> {
+    let url = ServerUrl::parse(uri).map_err(|why| address(source, why))?;
+    let mut argv: Vec<String> =
+        ["mongodump", "--archive"].iter().chain(more).map(|word| (*word).to_owned()).collect();
     let mut input = None;
-    if has_password {
+    if url.password.is_some() {
         // A JSON string is a YAML string.
         let quoted = serde_json::Value::from(uri).to_string();
         input = Some(Zeroizing::new(format!("uri: {quoted}\n").into_bytes()));
-        argv.push("--config=/dev/stdin".into());
+        argv.push("--config=/dev/stdin".to_owned());
     } else {
-        argv.push(format!("--uri={uri}").into());
+        argv.push(format!("--uri={uri}"));
     }
-    let line = CommandLine::new(file_name(source, &format!("{}.archive", source.name))?, argv);
-    Ok(CommandLine { input, min_bytes: source.min_bytes, ..line })
+    let line = CommandLine::new(file_name(source, name)?, behind(&source.exec, argv));
+    Ok(CommandLine { input, min_bytes: 0, ..line })
 }
 
 fn address(source: &SourceConfig, why: &'static str) -> SourceError {

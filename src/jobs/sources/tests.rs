@@ -85,6 +85,20 @@ fn behind_a_prefix_a_shell_reads_the_password() {
 }
 
 #[test]
+fn what_goes_through_ssh_is_quoted_for_the_shell_there() {
+    let told = told(
+        "postgres = \"host=h password=hunter2 dbname='my shop'\"\nglobals = false\nexec = [\"ssh\", \"db1\"]",
+    );
+    let script = "IFS= read -r PGPASSWORD && export PGPASSWORD && exec \"$@\"";
+    let sent = told[0].strip_prefix("db.dump: ssh db1 ").unwrap();
+    assert_eq!(
+        shlex::split(sent).unwrap(),
+        ["sh", "-c", script, "sh", "pg_dump", "-w", "-Fc", "-Z0", "-d", "host='h' dbname='my shop'"]
+    );
+    assert_eq!(told[1], "< hunter2\n");
+}
+
+#[test]
 fn redis_and_mongodb_are_dumped_to_standard_output() {
     assert_eq!(
         told("redis = \"redis://127.0.0.1:6379\""),
@@ -99,9 +113,11 @@ fn redis_and_mongodb_are_dumped_to_standard_output() {
         ["db.archive: mongodump --archive --uri=mongodb://backup@mongo/scandy"]
     );
     assert_eq!(
-        told("mongodb = \"mongodb://me:hunter2@mongo/scandy\"\noplog = true\nexec = [\"ssh\", \"db1\"]"),
+        told(
+            "mongodb = \"mongodb://me:hunter2@mongo/scandy\"\noplog = true\nexec = [\"docker\", \"exec\", \"-i\", \"db\"]"
+        ),
         [
-            "db.archive: ssh db1 mongodump --archive --oplog --config=/dev/stdin",
+            "db.archive: docker exec -i db mongodump --archive --oplog --config=/dev/stdin",
             "< uri: \"mongodb://me:hunter2@mongo/scandy\"\n"
         ]
     );
@@ -152,6 +168,10 @@ fn servers_are_asked_without_passwords_on_the_command_line() {
     let (words, has_secret) = server.unwrap();
     assert!(words.ends_with("redis-cli -h h PING") && !words.contains("hunter2") && has_secret, "{words}");
     let (version, server) = asked("mongodb = \"mongodb://me:hunter2@h/x\"");
-    assert_eq!((version, server), (Some(("mongodump --version".to_owned(), false)), None));
+    assert_eq!(version, Some(("mongodump --version".to_owned(), false)));
+    let question = "mongodump --archive --collection=yester-config-check";
+    assert_eq!(server, Some((format!("{question} --config=/dev/stdin"), true)));
+    let (_, server) = asked("mongodb = \"mongodb://h\"");
+    assert_eq!(server, Some((format!("{question} --db=admin --uri=mongodb://h"), false)));
     assert_eq!(asked("paths = [\"/etc\"]"), (None, None));
 }

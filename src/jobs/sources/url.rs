@@ -1,7 +1,11 @@
 //! Addresses of servers, taken apart so that the password can go another way than the rest.
+//!
+//! Not by the rules of the web: those of PostgreSQL and MongoDB may name several hosts, and none at all.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use zeroize::Zeroizing;
 
 /// `scheme://user:password@host:port/path?query`; all but the scheme may be missing.
@@ -69,30 +73,21 @@ impl ServerUrl {
     }
 }
 
+/// What stands as it is in an address; all else is written as `%41`.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 /// Undoes `%41` for `A`.
 pub(super) fn decode(text: &str) -> Result<String, &'static str> {
-    const WRONG: &str = "a % in it is not followed by two hexadecimal digits";
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        if *first != b'%' {
-            bytes.push(*first);
-            rest = tail;
-            continue;
-        }
-        let [high, low, tail @ ..] = tail else { return Err(WRONG) };
-        let digit =
-            |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok()).ok_or(WRONG);
-        bytes.push(digit(*high)? << 4 | digit(*low)?);
-        rest = tail;
+    let is_byte = |rest: &str| {
+        rest.as_bytes().first_chunk::<2>().is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    if !text.split('%').skip(1).all(is_byte) {
+        return Err("a % in it is not followed by two hexadecimal digits");
     }
-    String::from_utf8(bytes).map_err(|_| "it is no UTF-8")
+    percent_decode_str(text).decode_utf8().map(Cow::into_owned).map_err(|_| "it is no UTF-8")
 }
 
 /// Writes what is no plain letter as `%41`.
 pub(super) fn encode(text: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-    let letter =
-        |byte: u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
-    text.bytes().map(letter).collect()
+    utf8_percent_encode(text, ESCAPED).to_string()
 }

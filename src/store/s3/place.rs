@@ -109,6 +109,16 @@ pub enum ServerSideEncryption {
     Kms(Option<String>),
 }
 
+impl fmt::Display for ServerSideEncryption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::S3 => f.write_str("AES256"),
+            Self::Kms(None) => f.write_str("aws:kms"),
+            Self::Kms(Some(key)) => write!(f, "aws:kms:{key}"),
+        }
+    }
+}
+
 impl FromStr for ServerSideEncryption {
     type Err = &'static str;
 
@@ -194,6 +204,7 @@ mod tests {
             ("aws:kms", ServerSideEncryption::Kms(None)),
             ("aws:kms:arn:aws:kms:eu-central-1:1:key/2", ServerSideEncryption::Kms(Some(key))),
         ] {
+            assert_eq!(how.to_string(), text);
             assert_eq!(text.parse(), Ok(how));
         }
         for text in ["", "aes", "aws:kms:"] {
