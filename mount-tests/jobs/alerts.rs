@@ -17,14 +17,14 @@ use crate::harness::{Lab, Need, Ran, can, succeed};
 const KEY: &str = "R0UT1NGKEYTHATISSECRET";
 
 /// A host with a source `shop`, which is good as long as there is a file `good`.
-struct Host {
-    lab: Lab,
-    web: WebSink,
+pub(super) struct Host {
+    pub(super) lab: Lab,
+    pub(super) web: WebSink,
 }
 
 impl Host {
     /// Makes one with these further tables in its configuration.
-    fn new(more: impl FnOnce(&Lab, &WebSink) -> String) -> Self {
+    pub(super) fn new(more: impl FnOnce(&Lab, &WebSink) -> String) -> Self {
         let (lab, web) = (Lab::new(), WebSink::start());
         let (store, key) = (lab.store(), lab.path("key"));
         let good = lab.path("good");
@@ -38,20 +38,20 @@ impl Host {
         Self { lab, web }
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(super) fn command(&self, arguments: &[&str]) -> Command {
         let config = self.lab.path("config.toml");
         let mut command = self.lab.command(["--config", config.to_str().unwrap()]);
         command.args(arguments);
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Ran {
+    pub(super) fn run(&self, arguments: &[&str]) -> Ran {
         Ran::of(&mut self.command(arguments))
     }
 
     /// Backs up, and expects that it is good or not.
     #[track_caller]
-    fn back_up(&self, is_good: bool) -> Ran {
+    pub(super) fn back_up(&self, is_good: bool) -> Ran {
         let good = self.lab.path("good");
         if is_good {
             fs::write(good, "all that is sold").unwrap();
@@ -81,8 +81,22 @@ impl Host {
         Ran::of(&mut command)
     }
 
+    /// Runs a script of bash in a network of its own; `$@` is yester with the configuration. Servers that it starts end
+    /// with it.
+    pub(super) fn in_a_network(&self, script: &str) -> Ran {
+        let yester = self.command(&[]);
+        let mut command = Command::new("unshare");
+        command.args(["--net", "--pid", "--fork", "--kill-child", "bash", "-c"]);
+        command.arg(format!("{NETWORK}{script}")).arg("bash").arg(self.lab.path(""));
+        command.arg(yester.get_program()).args(yester.get_args());
+        for (name, value) in yester.get_envs() {
+            value.map(|value| command.env(name, value));
+        }
+        Ran::of(&mut command)
+    }
+
     /// Returns what a rule says, by `status --json`.
-    fn finding(&self, status: &Ran, rule: &str) -> Option<Value> {
+    pub(super) fn finding(&self, status: &Ran, rule: &str) -> Option<Value> {
         let status: Value = serde_json::from_slice(&status.stdout).unwrap();
         status["findings"].as_array().unwrap().iter().find(|finding| finding["rule"] == rule).cloned()
     }
@@ -231,15 +245,28 @@ fn an_alert_that_does_not_arrive_is_told_by_another_and_tried_again() {
     assert!(!ran.stderr.contains(KEY), "{}", ran.stderr);
 }
 
-/// Servers with a certificate of their own at an address that is not this machine's loopback: in a network of their
-/// own, `$1 …` is run twice, once as it is and once with that certificate among the trusted ones.
-const ENCRYPTED: &str = r#"
+/// What a network of its own needs.
+pub(super) const NETWORK_NEEDS: [Need; 5] =
+    [Need::Root, Need::Tool("aiosmtpd"), Need::Tool("openssl"), Need::Tool("unshare"), Need::Tool("ip")];
+
+/// Makes an address that is not this machine's loopback, and a certificate for it, in the laboratory's folder.
+const NETWORK: &str = r#"
 set -euo pipefail
 cd "$1"; shift
 ip link set lo up
 ip address add 10.9.9.9/32 dev lo
 openssl req -x509 -newkey rsa:2048 -nodes -keyout tls.key -out tls.crt -days 2 -subj /CN=sink \
     -addext subjectAltName=IP:10.9.9.9 -addext basicConstraints=critical,CA:FALSE 2>/dev/null
+await() {
+    for port; do
+        until (: </dev/tcp/10.9.9.9/$port) 2>/dev/null; do sleep 0.05; done
+    done
+}
+"#;
+
+/// Servers with that certificate: `$1 …` is run twice, once as it is and once with the certificate among the trusted
+/// ones.
+const ENCRYPTED: &str = r#"
 /usr/bin/aiosmtpd -n -l 10.9.9.9:25 --tlscert tls.crt --tlskey tls.key -c aiosmtpd.handlers.Mailbox mail &
 /usr/bin/python3 - <<'END' &
 import http.server, ssl
@@ -254,17 +281,14 @@ context.load_cert_chain("tls.crt", "tls.key")
 server.socket = context.wrap_socket(server.socket, server_side=True)
 server.serve_forever()
 END
-for port in 25 443; do
-    until (: </dev/tcp/10.9.9.9/$port) 2>/dev/null; do sleep 0.05; done
-done
+await 25 443
 "$@" run shop && exit 1
 SSL_CERT_FILE="$PWD/tls.crt" "$@" status --alert
 "#;
 
 #[test]
 fn messages_travel_encrypted_to_those_who_can_be_trusted() {
-    let needs = ["aiosmtpd", "openssl", "unshare", "ip"].map(Need::Tool);
-    if !can(&needs) || !can(&[Need::Root]) {
+    if !can(&NETWORK_NEEDS) {
         return;
     }
     let host = Host::new(|_, _| {
@@ -272,14 +296,7 @@ fn messages_travel_encrypted_to_those_who_can_be_trusted() {
          [alert.mail]\nsmtp = \"smtp://10.9.9.9\"\nto = [\"ops@example.com\"]\n"
             .to_owned()
     });
-    let yester = host.command(&[]);
-    let mut command = Command::new("unshare");
-    command.args(["--net", "--pid", "--fork", "--kill-child", "bash", "-c", ENCRYPTED, "encrypted"]);
-    command.arg(host.lab.path("")).arg(yester.get_program()).args(yester.get_args());
-    for (name, value) in yester.get_envs() {
-        value.map(|value| command.env(name, value));
-    }
-    let ran = Ran::of(&mut command);
+    let ran = host.in_a_network(ENCRYPTED);
     ran.succeeds();
     assert!(ran.stderr.contains("cannot reach 10.9.9.9: invalid peer certificate"), "{}", ran.stderr);
     let told = fs::read_to_string(host.lab.path("hook.json")).unwrap();

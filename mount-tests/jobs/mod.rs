@@ -4,6 +4,7 @@ mod alerts;
 mod calendar;
 mod check;
 mod command;
+mod delivery;
 mod examples;
 mod host;
 mod runs;

@@ -88,8 +88,10 @@ pub(super) fn send(
     surroundings: &Surroundings<'_>,
 ) -> Result<(), SendError> {
     let mail = compose(from, to, messages, surroundings)?;
+    let password = server.login.map(|(_, password)| password);
     let describe = |error: Error| {
-        let text = format!("{}: {}", server.host, in_words(&error));
+        let status = error.status().map(|status| status.to_string());
+        let text = format!("{}: {}", server.host, in_words(status.as_deref(), error.to_string(), password));
         if error.is_permanent() { SendError::Lasting(text) } else { SendError::Passing(text) }
     };
     let mut transport = SmtpTransport::builder_dangerous(server.host)
@@ -130,12 +132,16 @@ fn compose(
 }
 
 /// Puts an error in words. What a server answers to a login may repeat it, and is left out.
-fn in_words(error: &Error) -> String {
-    match error.status().map(|status| status.to_string()) {
-        Some(status) if status.starts_with("53") || status.starts_with("334") => {
+fn in_words(status: Option<&str>, error: String, password: Option<&str>) -> String {
+    // Of the answers to a login, which also say that it cannot be checked for now.
+    let is_of_login = |status: &str| status.starts_with("53") || ["334", "432", "454"].contains(&status);
+    let has_password = password.is_some_and(|password| !password.is_empty() && error.contains(password));
+    match status {
+        Some(status) if password.is_some() && is_of_login(status) || has_password => {
             format!("the server refused the login ({status})")
         }
-        _ => error.to_string(),
+        _ if has_password => "the server refused the login".to_owned(),
+        _ => error,
     }
 }
 
@@ -158,6 +164,25 @@ mod tests {
             [("smtp://", None), ("mail", None), ("smtp://mail:x", None), ("smtp://mail", Some("x"))]
         {
             assert!(Server::new(url, password).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_a_server_says_to_a_login_is_left_out() {
+        let words = |status, error: &str, password| in_words(status, error.to_owned(), password);
+        for status in ["334", "432", "454", "530", "535", "538", "550"] {
+            assert_eq!(
+                words(Some(status), "permanent error: no hunter2", Some("hunter2")),
+                format!("the server refused the login ({status})")
+            );
+        }
+        assert_eq!(words(Some("454"), "its base64", Some("hunter2")), "the server refused the login (454)");
+        assert_eq!(words(None, "no hunter2", Some("hunter2")), "the server refused the login");
+        // Everything else is told as it is.
+        for (status, password) in
+            [(None, Some("hunter2")), (Some("550"), Some("hunter2")), (Some("454"), None)]
+        {
+            assert_eq!(words(status, "no such user", password), "no such user");
         }
     }
 
