@@ -257,12 +257,17 @@ pub(crate) fn is_running(pid: Pid) -> bool {
 /// Expects something to become true soon.
 #[track_caller]
 pub(crate) fn eventually(what: &str, happened: impl FnMut() -> bool) {
-    eventually_in(Duration::from_secs(20), what, happened);
+    within(Duration::from_secs(20), what, happened);
 }
 
-/// Expects something to become true that may take longer.
+/// Expects something to become true that takes a while by itself.
 #[track_caller]
-pub(crate) fn eventually_in(limit: Duration, what: &str, mut happened: impl FnMut() -> bool) {
+pub(crate) fn in_a_while(what: &str, happened: impl FnMut() -> bool) {
+    within(Duration::from_secs(180), what, happened);
+}
+
+#[track_caller]
+fn within(limit: Duration, what: &str, mut happened: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
     while !happened() {
         assert!(Instant::now() < deadline, "{what}: this did not happen");

@@ -58,6 +58,11 @@ require_rust() {
     echo "Rust $have"
 }
 
+# is_installed PACKAGE - tells whether a Debian package is there.
+is_installed() {
+    dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'
+}
+
 # install_missing PACKAGE... - installs Debian packages that are missing, and says which.
 install_missing() {
     local package missing=() as_root=()
@@ -66,7 +71,7 @@ install_missing() {
             "install what these Debian packages hold, then take this call out: $*"
     fi
     for package in "$@"; do
-        if ! dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed'; then
+        if ! is_installed "$package"; then
             missing+=("$package")
         fi
     done

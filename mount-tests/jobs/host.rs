@@ -10,6 +10,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use jiff::Timestamp;
+use jiff::civil::DateTime;
 use s3_server::Server;
 use yester::journal::Run;
 
@@ -87,11 +89,21 @@ impl Host {
 
     /// Prepares a command of yester with the configuration, in this environment and no other.
     pub(super) fn command(&self, environment: &[(&str, &str)], arguments: &[&str]) -> Command {
+        self.started_by(&[], environment, arguments)
+    }
+
+    /// Prepares a command of yester that is started by another one.
+    fn started_by(&self, starter: &[&str], environment: &[(&str, &str)], arguments: &[&str]) -> Command {
+        let mut command = self.program_here("env");
+        command.arg("-i").args(environment.iter().map(|(name, value)| format!("{name}={value}")));
+        command.args(starter).args([YESTER, "--config"]).arg(self.config()).args(arguments);
+        command
+    }
+
+    /// Prepares a program that finds the state and the caches of this host where root has its own.
+    pub(super) fn program_here(&self, program: &str) -> Command {
         let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", NAMESPACE, "sh"]).arg(self.lab.path(""));
-        command.args(["env", "-i"]);
-        command.args(environment.iter().map(|(name, value)| format!("{name}={value}")));
-        command.args([YESTER, "--config"]).arg(self.config()).args(arguments);
+        command.args(["--mount", "sh", "-c", NAMESPACE, "sh"]).arg(self.lab.path("")).arg(program);
         command.stdin(Stdio::null()).current_dir("/");
         command
     }
@@ -99,6 +111,18 @@ impl Host {
     /// Runs yester as cron does.
     pub(super) fn cron(&self, arguments: &[&str]) -> Ran {
         Ran::of(&mut self.command(CRON, arguments))
+    }
+
+    /// Runs yester as cron does, at a time of Berlin: `2025-03-17 03:30:05`.
+    pub(super) fn cron_at(&self, time: &str, arguments: &[&str]) -> Ran {
+        let time: DateTime = time.parse().unwrap();
+        let time = time.in_tz("Europe/Berlin").unwrap().timestamp();
+        // So much off for all processes of a run: the clock of each would begin anew at a time.
+        let offset = format!("{:+}", time.as_second() - Timestamp::now().as_second());
+        // What is waited for is waited for by real time.
+        let zone = [("TZ", "Europe/Berlin"), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
+        let environment = [CRON, &zone].concat();
+        Ran::of(&mut self.started_by(&["faketime", "-f", &offset], &environment, arguments))
     }
 
     /// Makes a store that the configuration names, opened by the configured key, which is made if need be.

@@ -7,6 +7,7 @@ mod command;
 mod delivery;
 mod examples;
 mod host;
+mod live_cron;
 mod runs;
 mod schedule;
 mod secrets;

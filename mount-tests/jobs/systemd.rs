@@ -3,10 +3,9 @@
 
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
 
 use super::host::{Host, NEEDS};
-use crate::harness::{Need, Process, Ran, YESTER, can, eventually_in};
+use crate::harness::{Need, Process, Ran, YESTER, can, in_a_while};
 
 /// Puts a layer over the root folder and what a machine has at its start into it, then becomes its first process.
 /// `$1`: an empty folder, `$2`: yester.
@@ -56,7 +55,7 @@ impl Machine {
         command.args(["--mount", "--pid", "--fork", "--uts", "--ipc", "--net", "--cgroup", "--kill-child"]);
         command.args(["sh", "-c", BOOT, "sh"]).arg(folder).arg(YESTER);
         let machine = Self { process: Process::start(&mut command) };
-        soon("systemd has started", || {
+        in_a_while("systemd has started", || {
             let state = machine.first_process().map(|_| machine.run("systemctl is-system-running"));
             state.is_some_and(|ran| ["running\n", "degraded\n"].contains(&ran.text().as_str()))
         });
@@ -85,12 +84,6 @@ impl Machine {
         let ran = self.run(&format!("yester snapshots --source {source} --json"));
         ran.json().as_array().unwrap().len()
     }
-}
-
-/// Expects something of a machine that others keep busy.
-#[track_caller]
-fn soon(what: &str, happened: impl FnMut() -> bool) {
-    eventually_in(Duration::from_secs(120), what, happened);
 }
 
 const CONFIGURATION: &str = r#"
@@ -125,8 +118,8 @@ fn timers_start_runs() {
     // What was missed while the machine was off is made up for, with a passphrase that only systemd can read.
     machine.run(MISSED).succeeds();
     machine.run("yester config check && yester schedule install").succeeds();
-    soon("what was missed is backed up", || machine.snapshots("shop") == 1);
-    soon("the run has ended", || {
+    in_a_while("what was missed is backed up", || machine.snapshots("shop") == 1);
+    in_a_while("the run has ended", || {
         machine.run("systemctl show --property=ActiveState,Result yester-run.service").text()
             == "Result=success\nActiveState=inactive\n"
     });
@@ -141,12 +134,12 @@ fn timers_start_runs() {
              yester schedule install",
         )
         .succeeds();
-    soon("timers come again and again", || machine.snapshots("clock") >= 2);
+    in_a_while("timers come again and again", || machine.snapshots("clock") >= 2);
     assert_eq!(machine.snapshots("shop"), 1);
-    soon("the failure is in the log", || {
+    in_a_while("the failure is in the log", || {
         machine.run("journalctl --quiet --output=cat _COMM=yester").text().contains("ingest broken")
     });
-    soon("the unit has failed", || {
+    in_a_while("the unit has failed", || {
         machine.run("systemctl is-failed yester-run.service").text() == "failed\n"
     });
     machine.run("systemctl start yester-status.service").succeeds();
