@@ -10,6 +10,7 @@ mod examples;
 mod host;
 mod live_cron;
 mod nights;
+mod prometheus;
 mod runs;
 mod schedule;
 mod secrets;

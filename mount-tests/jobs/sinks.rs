@@ -75,6 +75,28 @@ fn answer(stream: TcpStream) -> Request {
     Request { path, headers: lines.split_off(1), body: String::from_utf8(body).unwrap() }
 }
 
+/// Serves a file at every path, as node_exporter serves what is written for it; returns the port. It ends with the
+/// process of the tests.
+pub(super) fn serve(file: PathBuf) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut reader = BufReader::new(stream.unwrap());
+            let mut line = String::new();
+            while reader.read_line(&mut line).is_ok_and(|length| length > 2) {
+                line.clear();
+            }
+            let text = fs::read_to_string(&file).unwrap_or_default();
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nConnection: close\r\n";
+            let reply = format!("{head}Content-Length: {}\r\n\r\n{text}", text.len());
+            // Whoever asked may have gone.
+            let _ = reader.into_inner().write_all(reply.as_bytes());
+        }
+    });
+    port
+}
+
 /// A mail server that keeps everything.
 pub(super) struct MailSink {
     _server: Process,
