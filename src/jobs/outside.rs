@@ -17,8 +17,9 @@ const KEPT_BYTES: usize = 64 << 10;
 const GRACE: Duration = Duration::from_secs(20);
 /// How long to wait for the rest of what an ended program said, which others may hold open.
 const DRAIN: Duration = Duration::from_secs(2);
-/// How often it is looked whether it has ended.
-const PAUSE: Duration = Duration::from_millis(20);
+/// How long to wait at least and at most before it is looked again whether it has ended.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+const PAUSE_MAX: Duration = Duration::from_millis(20);
 
 /// How a program ended.
 #[derive(Debug)]
@@ -103,12 +104,18 @@ fn wait(child: &mut Child, timeout: Duration, told_to_end: &AtomicBool) -> io::R
         } else if started.elapsed() >= timeout {
             End::TimedOut
         } else {
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(pause_after(started.elapsed()));
             continue;
         };
         stop(child)?;
         return Ok(end);
     }
+}
+
+/// Returns how long to wait before it is looked again: an eighth of what a program took so far. A night is many workers
+/// of a few milliseconds each, which must not take twice as long for being waited for.
+fn pause_after(elapsed: Duration) -> Duration {
+    (elapsed / 8).clamp(PAUSE_MIN, PAUSE_MAX)
 }
 
 /// Asks the group of a program to end, then makes it.
@@ -121,7 +128,7 @@ fn stop(child: &mut Child) -> io::Result<()> {
     signal(Signal::TERM);
     let asked = Instant::now();
     while child.try_wait()?.is_none() && asked.elapsed() < GRACE {
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(pause_after(asked.elapsed()));
     }
     signal(Signal::KILL);
     child.wait().map(drop)
@@ -203,6 +210,12 @@ mod tests {
         let told = AtomicBool::new(true);
         let ended = run(&mut shell("sleep 600"), LONG, &told).unwrap();
         assert_eq!(ended.end, End::Interrupted);
+    }
+
+    #[test]
+    fn what_ends_soon_is_looked_at_often() {
+        let pauses = [0, 20, 80, 160, 3_600_000].map(|ms| pause_after(Duration::from_millis(ms)).as_micros());
+        assert_eq!(pauses, [1000, 2500, 10_000, 20_000, 20_000]);
     }
 
     #[test]
