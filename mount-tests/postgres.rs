@@ -79,7 +79,7 @@ impl Postgres {
         server
     }
 
-    fn socket(&self) -> &Path {
+    pub(crate) fn socket(&self) -> &Path {
         self.folder.path()
     }
 

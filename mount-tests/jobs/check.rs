@@ -170,10 +170,7 @@ fn servers_are_asked() {
     }
     let postgres = Postgres::start();
     succeed(postgres.client("createdb").arg("shop"));
-    let mut probe = std::process::Command::new("true");
-    postgres.connect(&mut probe);
-    let socket =
-        probe.get_envs().find(|(name, _)| *name == "PGHOST").unwrap().1.unwrap().to_str().unwrap().to_owned();
+    let socket = postgres.socket().display();
     let host = Host::new();
     let redis = Redis::start(&host.lab.path("redis"), Some("hunter2"));
     let (server, credentials) = s3(&["acme"]);

@@ -60,9 +60,7 @@ fn all_databases_come_along_whatever_their_names() {
 
     let host = Host::new();
     let root = host.text("");
-    let mut probe = std::process::Command::new("true");
-    postgres.connect(&mut probe);
-    let socket = probe.get_envs().find(|(name, _)| *name == "PGHOST").unwrap().1.unwrap().to_str().unwrap();
+    let socket = postgres.socket().display();
     let server = format!("postgres = \"host={socket} user=postgres dbname=postgres\"\n");
     let some = [DATABASES[3].0, "shop"];
     host.configure(&format!(

@@ -15,5 +15,6 @@ mod runs;
 mod schedule;
 mod secrets;
 mod sinks;
+mod ssh;
 mod systemd;
 mod together;

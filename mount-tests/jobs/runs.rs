@@ -124,6 +124,22 @@ fn what_fails_after_a_backup_is_recorded_with_it() {
 }
 
 #[test]
+fn what_somebody_accepts_did_not_fail() {
+    if !can(&NEEDS) {
+        return;
+    }
+    let host = host_with_store("[source.cut]\ncommand = [\"/bin/cut\"]\noutput = \"cut.sql\"\n");
+    host.program("bin/cut", "printf -- '--\\n-- PostgreSQL database dump\\n--\\n\\nSELECT 1;\\n'");
+    host.cron(&["run", "cut"]).fails(3);
+    assert_eq!(host.runs("ingest")[0].outcome, RunOutcome::Suspicious);
+    host.cron(&["status"]).fails(1);
+    let id = host.snapshots("local", "cut")[0]["id"].as_str().unwrap().to_owned();
+    host.cron(&["accept", &id]).succeeds();
+    let status = host.cron(&["status"]).succeeds();
+    assert!(status.contains("All is well."), "{status}");
+}
+
+#[test]
 fn what_fails_is_tried_again() {
     if !can(&NEEDS) {
         return;

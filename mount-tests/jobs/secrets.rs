@@ -57,9 +57,7 @@ fn secrets_are_nowhere_to_be_seen() {
     let postgres = Postgres::start();
     succeed(postgres.client("createdb").arg("shop"));
     postgres.query("shop", "CREATE TABLE orders AS SELECT generate_series(1, 1000) AS id");
-    let mut probe = std::process::Command::new("true");
-    postgres.connect(&mut probe);
-    let socket = probe.get_envs().find(|(name, _)| *name == "PGHOST").unwrap().1.unwrap().to_str().unwrap();
+    let socket = postgres.socket().display();
     let host = Host::new();
     let redis = Redis::start(&host.lab.path("redis"), Some(SECRETS[1]));
     redis.fill(100);
