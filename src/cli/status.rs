@@ -266,16 +266,8 @@ fn source_document(health: &Health, source: &SourceHealth) -> Value {
 }
 
 fn run_document(run: &Run) -> Value {
-    let outcome = match run.outcome {
-        RunOutcome::Succeeded => "succeeded",
-        RunOutcome::Partial => "partial",
-        RunOutcome::Suspicious => "suspicious",
-        RunOutcome::Failed => "failed",
-        RunOutcome::Running => "running",
-        RunOutcome::Unfinished => "unfinished",
-    };
     json!({
-        "outcome": outcome,
+        "outcome": run.outcome.name(),
         "started": human::time(run.started),
         "finished": run.finished.map(human::time),
         "snapshot": run.snapshot.map(|id| id.hex()),

@@ -122,6 +122,27 @@ pub enum RunOutcome {
     Unfinished,
 }
 
+impl RunOutcome {
+    /// Tells whether a backup ended with a snapshot that is worth something: a partial one is, as far as it goes.
+    #[must_use]
+    pub fn is_good(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Partial)
+    }
+
+    /// Returns the word for it, for programs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Partial => "partial",
+            Self::Suspicious => "suspicious",
+            Self::Failed => "failed",
+            Self::Running => "running",
+            Self::Unfinished => "unfinished",
+        }
+    }
+}
+
 /// What a run says when it ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunEnd {

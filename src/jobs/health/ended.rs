@@ -4,9 +4,13 @@ use jiff::SignedDuration;
 
 use crate::journal::{Run, RunOutcome};
 
-/// Tells whether a run made a snapshot that is worth something. A partial one is, as far as it goes.
-pub(super) fn is_good(run: &Run) -> bool {
-    matches!(run.outcome, RunOutcome::Succeeded | RunOutcome::Partial)
+/// Returns why a backup was not good, in words; `message` is what it said of that.
+pub(in crate::jobs) fn why(outcome: RunOutcome, message: String) -> String {
+    match outcome {
+        RunOutcome::Unfinished => "it never ended: it was killed, or the machine went down".to_owned(),
+        RunOutcome::Suspicious => format!("the dump may not be whole: {message}"),
+        _ => message,
+    }
 }
 
 /// Returns how long a run took; nothing while it runs, or if that was never recorded.

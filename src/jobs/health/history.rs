@@ -131,7 +131,7 @@ impl SourceHistory {
         }
         // A backup of the same name to another store, by hand, says nothing of this one.
         runs.retain(|run| run.place == place);
-        let last_good = match runs.iter().find(|run| super::ended::is_good(run)) {
+        let last_good = match runs.iter().find(|run| run.outcome.is_good()) {
             Some(run) => Some(run.clone()),
             None => journal.last_good("ingest", &source.name, place)?,
         };

@@ -19,6 +19,7 @@ use super::config::{Config, Severity};
 use crate::human;
 use crate::journal::{Run, RunOutcome, StoreSize, Undelivered};
 
+pub(super) use ended::why;
 pub use history::{DiskSpace, History, SourceHistory, StoreHistory, disk_space};
 
 /// So many of the last good backups say what is normal.

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::ended::{duration, is_good};
+use super::ended::{duration, why};
 use super::{Finding, NORMAL, Question, SourceHealth, ago, cause, clock, median};
 use crate::human;
 use crate::jobs::config::{Severity, SourceConfig};
@@ -39,7 +39,7 @@ pub(super) fn assess(
 ) -> SourceHealth {
     let history = question.history.sources.get(&source.name);
     let runs = history.map_or(&[][..], |history| &history.runs);
-    let good: Vec<&Run> = runs.iter().filter(|run| is_good(run)).collect();
+    let good: Vec<&Run> = runs.iter().filter(|run| run.outcome.is_good()).collect();
     let last_good = good.first().copied().or_else(|| history.and_then(|history| history.last_good.as_ref()));
     let subject = Subject {
         question,
@@ -81,7 +81,7 @@ pub(super) fn assess(
 impl Subject<'_> {
     /// Returns the failures since the last good backup, newest first.
     fn failed(&self) -> impl Iterator<Item = &Run> {
-        self.ended.iter().copied().take_while(|run| !is_good(run))
+        self.ended.iter().copied().take_while(|run| !run.outcome.is_good())
     }
 
     fn failures_in_a_row(&self) -> u32 {
@@ -103,11 +103,7 @@ impl Subject<'_> {
             ),
         };
         let name = &self.source.name;
-        let why = match last.outcome {
-            RunOutcome::Unfinished => "it never ended: it was killed, or the machine went down".to_owned(),
-            RunOutcome::Suspicious => format!("the dump may not be whole: {}", cause(&last.message)),
-            _ => cause(&last.message),
-        };
+        let why = why(last.outcome, cause(&last.message));
         let next = match (last.outcome, last.snapshot) {
             (RunOutcome::Suspicious, Some(snapshot)) => format!(
                 "`yester run {name}` dumps again; if the dump is good after all, `yester accept {}` says so.",
@@ -161,7 +157,7 @@ impl Subject<'_> {
         let rules = &self.source.rules;
         let since = self.question.now.saturating_sub(rules.success_window).ok()?;
         let within: Vec<_> = self.ended.iter().filter(|run| run.started >= since).collect();
-        let good = within.iter().filter(|run| is_good(run)).count();
+        let good = within.iter().filter(|run| run.outcome.is_good()).count();
         if within.len() < RATE_RUNS || within.len() - good < RATE_FAILURES {
             return None;
         }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::ended::is_good;
 use super::{Finding, Question, StoreHealth, StoreHistory, ago, cause, clock};
 use crate::human;
 use crate::jobs::config::{Severity, SourceConfig, StoreConfig};
@@ -161,7 +160,7 @@ fn missing<'a>(question: &Question<'a>, store: &'a StoreConfig, history: &StoreH
     }
     let copied_until = history.last_copied.as_ref().map(|run| run.started);
     let is_missing = |run: &&Run| {
-        is_good(run) && copied_until.is_none_or(|until| run.finished.unwrap_or(run.started) > until)
+        run.outcome.is_good() && copied_until.is_none_or(|until| run.finished.unwrap_or(run.started) > until)
     };
     let most = store.select.last.and_then(|last| usize::try_from(last).ok()).unwrap_or(usize::MAX);
     let of = |source: &'a SourceConfig| {

@@ -43,7 +43,7 @@ impl Past {
     fn run(&mut self, source: &str, started: Timestamp, outcome: RunOutcome, seconds: i64, bytes: u64) {
         let run = run("ingest", source, started, outcome, seconds, bytes);
         let history = self.history.sources.entry(source.to_owned()).or_default();
-        if ended::is_good(&run) {
+        if run.outcome.is_good() {
             history.last_good = Some(run.clone());
         }
         history.runs.insert(0, run);
@@ -94,7 +94,7 @@ fn run(
     bytes: u64,
 ) -> Run {
     let is_over = !matches!(outcome, RunOutcome::Running | RunOutcome::Unfinished);
-    let is_good = matches!(outcome, RunOutcome::Succeeded | RunOutcome::Partial);
+    let is_good = outcome.is_good();
     Run {
         id: "1".parse().unwrap(),
         store: Some(StoreId::from_bytes([1; 16])),

@@ -155,7 +155,7 @@ impl SourceReport {
 
     /// Sums up runs, oldest first.
     fn of(name: &str, runs: &[Run]) -> Self {
-        let is_good = |run: &&Run| matches!(run.outcome, RunOutcome::Succeeded | RunOutcome::Partial);
+        let is_good = |run: &&Run| run.outcome.is_good();
         let good: Vec<&Run> = runs.iter().filter(is_good).collect();
         let took = |run: &&Run| Some(run.finished?.duration_since(run.started));
         Self {

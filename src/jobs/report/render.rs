@@ -2,13 +2,12 @@
 
 use std::fmt::Write;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::{Report, SourceReport, StoreReport, Tally};
 use crate::human;
-use crate::jobs::health::clock;
-use crate::journal::{Incident, RunOutcome};
+use crate::jobs::health::{clock, why};
+use crate::journal::{Incident, Run};
 
 /// More failures of a source than that are counted, not listed.
 const FAILURES_MAX: usize = 50;
@@ -174,16 +173,10 @@ fn incident_row(incident: &Incident, zone: &TimeZone) -> Vec<String> {
 }
 
 fn failure_rows(source: &SourceReport, zone: &TimeZone) -> Vec<Vec<String>> {
-    let row = |(started, outcome, message): (Timestamp, RunOutcome, &str)| {
-        let why = match outcome {
-            RunOutcome::Unfinished => "it never ended: it was killed, or the machine went down".to_owned(),
-            RunOutcome::Suspicious => format!("the dump may not be whole: {message}"),
-            _ => message.to_owned(),
-        };
-        vec![source.name.clone(), clock(started, zone), why]
+    let row = |run: &Run| {
+        vec![source.name.clone(), clock(run.started, zone), why(run.outcome, run.message.clone())]
     };
-    let listed = source.failed.iter().take(FAILURES_MAX);
-    let mut rows: Vec<_> = listed.map(|run| row((run.started, run.outcome, &run.message))).collect();
+    let mut rows: Vec<_> = source.failed.iter().take(FAILURES_MAX).map(row).collect();
     let rest = source.failed.len().saturating_sub(FAILURES_MAX);
     if rest > 0 {
         rows.push(vec![
