@@ -1,6 +1,7 @@
 //! Many nights in a row, by a clock of their own: what is kept, when garbage is collected, and nights that do not come.
 
 use std::collections::BTreeSet;
+use std::fs;
 
 use jiff::ToSpan;
 use jiff::civil::{Date, date};
@@ -9,7 +10,7 @@ use s3_server::Server;
 use serde_json::Value;
 use yester::journal::{Journal, Run};
 
-use super::host::{Host, NEEDS, is_silent, s3};
+use super::host::{Host, NEEDS, is_silent, replace, s3};
 use super::sinks::{Request, WebSink};
 use crate::harness::{Need, can, noise, sized_packs};
 
@@ -153,6 +154,45 @@ fn twenty_nights_leave_what_was_asked_for() {
             assert!(ran.stdout == of_day(day.parse().unwrap()), "{day} in {store}");
         }
     }
+}
+
+#[test]
+fn what_a_store_of_copies_does_not_keep_is_not_copied_to_it() {
+    if !can(&NEEDS) || !can(&NIGHT_NEEDS) {
+        return;
+    }
+    // The first store keeps far more than the second one, whose collections once made room for it again.
+    let host = host(|host| {
+        let url = host.text("srv/backup/second");
+        format!("[store.second]\nurl = {url:?}\ncopy-from = \"local\"\nkeep = {{ weekly = 1 }}\n")
+    });
+    let mut text = fs::read_to_string(host.config()).unwrap();
+    replace(&mut text, "keep = { daily = 3, weekly = 2 }", "keep = { daily = 30 }");
+    host.configure(&text);
+    host.cron_at("2025-03-16 20:00:00", &["--store", "second", "init", "--like", "local"]).succeeds();
+    for number in 0..16 {
+        night(&host, FIRST.checked_add(number.days()).unwrap());
+    }
+    assert_eq!(collections(&host, &host.text("srv/backup/second")).last().unwrap(), "2025-03-31");
+    assert_eq!(kept(&host, "local", "shop").len(), 16);
+    assert_eq!(kept(&host, "second", "shop"), ["2025-04-01"]);
+    let copies = recorded(&host, "copy");
+    assert_eq!(copies.len(), 16);
+    for copy in copies {
+        let bytes = copy.added_bytes;
+        assert!(bytes < 2 * NEW_BYTES as u64, "{bytes} bytes in the night of {}", copy.started);
+    }
+    let asked = ["--store", "local", "copy", "--to", "second", "--dry-run", "--json"];
+    let missing = |more: &[&str]| {
+        let plan = host.cron_at("2025-04-01 12:00:00", &[&asked, more].concat()).json();
+        (plan["missing"].as_array().unwrap().len(), plan["unkept"].as_u64().unwrap())
+    };
+    let (all, none) = missing(&[]);
+    assert!(all > 5 && none == 0, "{all} {none}");
+    assert_eq!(missing(&["--kept"]), (0, all as u64));
+    let elsewhere = host.text("elsewhere");
+    let refused = host.cron(&["--store", "local", "copy", "--to", &elsewhere, "--kept", "--dry-run"]);
+    assert!(refused.fails(2).contains("has no store at"), "{}", refused.stderr);
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use jiff::Span;
 use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
 use serde_json::{Value, json};
 
 use super::context::Context;
@@ -22,6 +22,7 @@ use crate::format::snapshot::Manifest;
 use crate::human;
 use crate::journal::{RunEnd, RunOutcome};
 use crate::ops::copy::{CopyError, CopyOptions, CopyPlan, CopyStats, ReadBack, check, copy};
+use crate::ops::forget::policy::Policy;
 use crate::path::escape;
 use crate::progress::error_chain;
 use crate::repo::Repository;
@@ -62,6 +63,9 @@ pub(super) struct CopyArgs {
     /// Only those that are at most so much older than the latest of their series, such as 30d
     #[arg(long, value_name = "TIME", value_parser = human::parse_span)]
     within: Option<Span>,
+    /// Leave out what would be forgotten there, by what the configuration says of that store
+    #[arg(long, conflicts_with = "snapshots")]
+    kept: bool,
     /// Create no store where there is none
     #[arg(long)]
     no_create: bool,
@@ -107,7 +111,13 @@ pub(super) fn run(context: &Context, args: &CopyArgs) -> Result<(), CommandError
     if let Some(destination) = &destination {
         check(&repo, destination)?;
     }
-    let plan = CopyPlan::new(destination.as_ref(), chosen)?;
+    let mut plan = CopyPlan::new(destination.as_ref(), chosen)?;
+    if args.kept {
+        let policies = policies(context, &location)?;
+        let policy = |manifest: &Manifest| policies.get(&(manifest.source.clone(), manifest.host.clone()));
+        let now = Timestamp::now().to_zoned(TimeZone::try_system().unwrap_or(TimeZone::UTC));
+        plan.leave_out_unkept(destination.as_ref(), policy, &now)?;
+    }
     let Some(destination) = destination.filter(|_| !args.dry_run) else {
         return tell_plan(context, &location, &plan);
     };
@@ -177,6 +187,25 @@ fn choose(repo: &Repository, args: &CopyArgs) -> Result<Vec<Snapshot>, CommandEr
     Ok(chosen)
 }
 
+/// Returns what the configuration keeps of each series in a store that is copied to.
+fn policies(
+    context: &Context,
+    location: &Location,
+) -> Result<BTreeMap<(String, String), Policy>, CommandError> {
+    let config = context.configuration()?;
+    let store = context.configured(location).ok_or_else(|| {
+        CommandError::usage(format!("the configuration has no store at {location}"))
+            .hint("--kept is for the stores that it names; choose with --last or --within for others")
+    })?;
+    let host = context.configured_host()?;
+    let kept = config.copied_sources(store).filter_map(|source| {
+        let policy = config.policy(store, source)?.clone();
+        let policy = Policy { suspicious_within: config.suspicious_within, ..policy };
+        Some(((source.name.clone(), host.clone()), policy))
+    });
+    Ok(kept.collect())
+}
+
 fn tell_plan(context: &Context, location: &Location, plan: &CopyPlan) -> Result<(), CommandError> {
     if context.json() {
         let documents = plan.missing.iter().map(snapshots::full_document).collect::<Vec<_>>();
@@ -185,17 +214,27 @@ fn tell_plan(context: &Context, location: &Location, plan: &CopyPlan) -> Result<
             "to": location.to_string(),
             "missing": documents,
             "present": plan.present.len(),
+            "unkept": plan.unkept.len(),
         }));
     }
     output::print(&table(
         plan.missing.iter().map(|snapshot| (snapshot.manifest.id.short(), &snapshot.manifest)),
     ))?;
     context.tell(&format!(
-        "would copy {} to {location}; {} there already; nothing was changed",
+        "would copy {} to {location}; {} there already{}; nothing was changed",
         human::counted(plan.missing.len() as u64, "snapshot"),
-        are(plan.present.len() as u64)
+        are(plan.present.len() as u64),
+        unkept(plan)
     ));
     Ok(())
+}
+
+/// Says how many snapshots are left out, if any are.
+fn unkept(plan: &CopyPlan) -> String {
+    match plan.unkept.len() as u64 {
+        0 => String::new(),
+        number => format!("; {} would not be kept there", human::count(number)),
+    }
 }
 
 fn are(number: u64) -> String {
@@ -248,8 +287,9 @@ impl Report<'_> {
         }
         let present = plan.present.len() as u64 + stats.overtaken;
         context.tell(&format!(
-            "copied {} to {location}; {present} there already",
+            "copied {} to {location}; {present} there already{}",
             human::counted(stats.copied.len() as u64, "snapshot"),
+            unkept(plan),
             present = match present {
                 1 => "1 was".to_owned(),
                 number => format!("{} were", human::count(number)),
@@ -286,6 +326,7 @@ impl Report<'_> {
             "created": self.created,
             "copied": copied.collect::<Vec<_>>(),
             "present": self.plan.present.len() as u64 + stats.overtaken,
+            "unkept": self.plan.unkept.len(),
             "damaged": damaged.collect::<Vec<_>>(),
             "whole_packs": stats.whole_packs,
             "frames": stats.frames,
@@ -324,6 +365,9 @@ impl From<CopyError> for CommandError {
             }
             CopyError::ReadBack { .. } => Self::new(ErrorKind::Damaged, error).hint(
                 "the snapshot was not committed there; check that disk, and run the same command again",
+            ),
+            CopyError::Calendar(_) => Self::new(ErrorKind::Usage, error).hint(
+                "`keep` of the other store, or of a source, has a time in `within` that is far too long",
             ),
             CopyError::Plain(_) => Self::new(ErrorKind::Failed, error)
                 .hint("nothing was copied; what is sealed here would lie open there"),

@@ -20,6 +20,7 @@ use toml::de::DeTable;
 
 use crate::human;
 use crate::jobs::calendar::Schedule;
+use crate::ops::forget::policy::Policy;
 use reader::{Item, Problems, Section};
 use source::SourceDefaults;
 use store::StoreDefaults;
@@ -167,6 +168,12 @@ impl Config {
         };
         let origin = self.origin(store);
         self.sources.iter().filter(move |source| Some(source.store.as_str()) == origin).filter(chosen)
+    }
+
+    /// Returns what a store keeps of a source; nothing if that is all.
+    #[must_use]
+    pub fn policy<'a>(&self, store: &'a StoreConfig, source: &'a SourceConfig) -> Option<&'a Policy> {
+        store.keep.or(source.keep.as_ref())
     }
 
     /// Returns the store at the beginning of a chain of copies.

@@ -63,7 +63,7 @@ impl Run<'_> {
             return;
         }
         let mut arguments: Vec<OsString> =
-            ["--quiet", "copy", "--no-create", "--to", &store.name].map(Into::into).into();
+            ["--quiet", "copy", "--no-create", "--kept", "--to", &store.name].map(Into::into).into();
         for (option, values) in [("--source", &store.select.sources), ("--tag", &store.select.tags)] {
             arguments.extend(values.iter().flat_map(|value| [option.into(), value.into()]));
         }
@@ -139,7 +139,7 @@ impl Run<'_> {
 
     /// Returns the sources of a store that have a policy there, with it.
     fn policies<'s>(&'s self, store: &'s StoreConfig) -> Vec<(&'s SourceConfig, &'s Policy)> {
-        let policy = |source: &'s SourceConfig| Some((source, store.keep.or(source.keep.as_ref())?));
+        let policy = |source: &'s SourceConfig| Some((source, self.config.policy(store, source)?));
         match store.copy_from {
             Some(_) => self.config.copied_sources(store).filter_map(policy).collect(),
             None => {

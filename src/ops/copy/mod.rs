@@ -13,8 +13,11 @@ mod reseal;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Zoned;
+
+use super::forget::policy::{self, Policy};
 use crate::format::FormatError;
 use crate::format::config::Encryption;
 use crate::format::snapshot::{Manifest, MarkState};
@@ -56,6 +59,8 @@ pub struct CopyPlan {
     pub missing: Vec<Snapshot>,
     /// Those that the other store has, as themselves or as copies, forgotten there or not.
     pub present: Vec<Snapshot>,
+    /// Those that the other store lacks and would not keep.
+    pub unkept: Vec<Snapshot>,
 }
 
 impl CopyPlan {
@@ -73,7 +78,38 @@ impl CopyPlan {
             known.contains(&snapshot.manifest.id) || known.contains(&snapshot.manifest.identity())
         };
         let (present, missing) = snapshots.into_iter().partition(is_known);
-        Ok(Self { missing, present })
+        Ok(Self { missing, present, unkept: Vec::new() })
+    }
+
+    /// Leaves out what the other store would forget again, which a collection there would make room for again and again.
+    ///
+    /// `policy` says what is kept of the series of a snapshot; all is where it says nothing. What is there counts.
+    ///
+    /// # Errors
+    /// Fails if the snapshots there cannot be listed, or a policy leads out of the calendar.
+    pub fn leave_out_unkept<'p>(
+        &mut self,
+        destination: Option<&Repository>,
+        policy: impl Fn(&Manifest) -> Option<&'p Policy>,
+        now: &Zoned,
+    ) -> Result<(), CopyError> {
+        let there =
+            destination.map_or(Ok(Vec::new()), Repository::snapshots).map_err(CopyError::Destination)?;
+        let mut series: BTreeMap<_, Vec<Snapshot>> = BTreeMap::new();
+        for snapshot in there.into_iter().chain(self.missing.iter().cloned()) {
+            let Manifest { source, host, .. } = &snapshot.manifest;
+            series.entry((source.clone(), host.clone())).or_default().push(snapshot);
+        }
+        let mut unkept = BTreeSet::new();
+        for snapshots in series.into_values() {
+            let Some(policy) = snapshots.first().and_then(|first| policy(&first.manifest)) else { continue };
+            let reasons = policy::decide(policy, &snapshots, now).map_err(CopyError::Calendar)?;
+            let forgotten = snapshots.iter().zip(reasons).filter(|(_, reasons)| reasons.is_empty());
+            unkept.extend(forgotten.map(|(snapshot, _)| snapshot.manifest.id));
+        }
+        let missing = std::mem::take(&mut self.missing).into_iter();
+        (self.unkept, self.missing) = missing.partition(|snapshot| unkept.contains(&snapshot.manifest.id));
+        Ok(())
     }
 }
 
@@ -127,6 +163,9 @@ pub enum CopyError {
     /// What is sealed would lie open.
     #[error("the store at {0} is not encrypted, and the one that is copied from is")]
     Plain(String),
+    /// What a policy asks for is before all days that there are.
+    #[error("a policy leads out of the calendar")]
+    Calendar(#[source] jiff::Error),
     /// Both are one store.
     #[error("{0} and {1} are the same store")]
     SameStore(String, String),

@@ -133,7 +133,7 @@ fn copy_back(
     if from.config().store == repo.config().store {
         return Ok(None);
     }
-    let plan = CopyPlan { missing: vec![snapshot.clone()], present: Vec::new() };
+    let plan = CopyPlan { missing: vec![snapshot.clone()], ..CopyPlan::default() };
     let copy_options =
         CopyOptions { level: options.level, threads: options.threads, read_back: ReadBack::Bytes };
     let stats = copy::copy(from, repo, &plan, &copy_options, progress).map_err(RepairError::Copy)?;

@@ -176,6 +176,42 @@ fn what_was_forgotten_is_left_out_on_either_side() {
 
 /// An undo commits under a new id what other stores have copies of.
 #[test]
+fn what_the_other_store_would_forget_is_left_out() {
+    let first = Fixture::new();
+    let second = first.second_store();
+    let [old, middle, new] = [1, 2, 3].map(|seed| commit(&first, [seed]));
+    let two = Policy { last: 2, ..Policy::default() };
+    let now = || jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
+    let plan = |destination: Option<&Repository>, policy: Option<&Policy>| {
+        let mut plan = CopyPlan::new(destination, first.repo.snapshots().unwrap()).unwrap();
+        plan.leave_out_unkept(destination, |_| policy, &now()).unwrap();
+        plan
+    };
+    let ids = |snapshots: &[Snapshot]| -> Vec<SnapshotId> {
+        snapshots.iter().map(|snapshot| snapshot.manifest.id).collect()
+    };
+    for destination in [None, Some(&second.repo)] {
+        let plan = plan(destination, Some(&two));
+        assert_eq!(ids(&plan.missing), ids(&[middle.clone(), new.clone()]));
+        assert_eq!(ids(&plan.unkept), ids(std::slice::from_ref(&old)));
+    }
+    assert_eq!(plan(Some(&second.repo), None).missing.len(), 3);
+
+    let planned = plan(Some(&second.repo), Some(&two));
+    copy(&first.repo, &second.repo, &planned, &OPTIONS, &Silent).unwrap();
+    // What was made there counts as well.
+    commit(&second, [4]);
+    let another = commit(&first, [5]);
+    commit(&second, [6]);
+    let planned = plan(Some(&second.repo), Some(&two));
+    assert_eq!((ids(&planned.missing), planned.present.len()), (ids(&[another]), 2));
+    assert_eq!(ids(&planned.unkept), ids(&[old]));
+
+    first.repo.mark(planned.unkept[0].manifest.id, MarkState::Protected).unwrap();
+    assert_eq!(plan(Some(&second.repo), Some(&two)).unkept.len(), 0, "what is protected is kept");
+}
+
+#[test]
 fn what_was_brought_back_is_known_where_it_was_copied() {
     let first = Fixture::new();
     let second = first.second_store();
