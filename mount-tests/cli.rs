@@ -10,7 +10,7 @@ use yester::journal::RunOutcome;
 
 use crate::harness::{Lab, Need, Ran, can};
 
-const COMMANDS: [&str; 30] = [
+const COMMANDS: [&str; 36] = [
     "init",
     "ingest",
     "snapshots",
@@ -27,10 +27,16 @@ const COMMANDS: [&str; 30] = [
     "accept",
     "forget",
     "protect",
+    "gc",
+    "copy",
+    "repair",
     "run",
     "config",
     "config check",
     "schedule",
+    "schedule install",
+    "schedule remove",
+    "schedule show",
     "report",
     "status",
     "stats",

@@ -25,9 +25,9 @@ use crate::repo::snapshots::Snapshot;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Looks for packs that are missing or of another length, and reads those that this host found damaged
-before; run `yester verify` first, or give --read to read all. With --from, each is brought back from
-a store of the same keys, as `yester copy` and `yester init --like` make them: what comes from there
-must have the hash that the pack's name is.
+before; run `yester verify` first, or give --read to read all. With --from, each is brought back
+from a store of the same keys, as `yester copy` and `yester init --like` make them: what comes from
+there must have the hash that the pack's name is.
 
 What nothing can bring back is taken out of the index: what is left of such a pack is written anew,
 and the next backup of every host stores again what is lost, if it still has it. Snapshots that need
