@@ -158,11 +158,13 @@ class Taker:
             self.result.note(f"{self.column} failed at: {row.split(',')[0]}{self.label}.")
             raise Stopped from failed
 
-    def take(self, name, run, peak=False):
+    def take(self, name, run, peak=False, cores=False):
         """Notes what a step took."""
         with self.attempt(f"{name}, s"):
             step = run()
         self.figures[f"{name}, s"] = step.seconds
+        if cores:
+            self.figures[f"{name}, seconds of all cores"] = step.core_seconds
         if peak:
             self.figures[f"{name}, peak MB"] = step.peak_mb
 

@@ -51,7 +51,7 @@ def job_of_files(taker, tool, paths):
 
 def measure_snapshots(bench):
     """Adds snapshots of a tree that changes a little; at each mark, measures what their number should not cost."""
-    marks, nights = bench.sizes["snapshots"], inputs.changing_tree(bench.folder)
+    marks, nights = bench.sizes["snapshots"], inputs.changing_tree(bench.folder / "changing")
     about = (f"A tree of {inputs.CHANGING_FILES:,} small files, of which {inputs.CHANGED_EACH_NIGHT} change before "
              f"each snapshot. At each number of snapshots everything is measured {bench.runs} times, which adds as "
              f"many snapshots of what did not change; beyond {SNAPSHOTS_OF_ALL}, of the peers restic alone.")

@@ -65,13 +65,12 @@ def growing_tree(folder, sizes):
     return [made / str(number) for number in range(len(sizes))]
 
 
-def changing_tree(folder):
+def changing_tree(tree, seed=0):
     """Yields the same folder again and again, each time with some of its files written anew; the same in every run."""
-    tree = folder / "changing"
     subprocess.run(["rm", "-rf", str(tree)], check=True)
     tree.mkdir()
-    write_small_files(tree, CHANGING_FILES // 100, 100)
-    choose = random.Random(20261125)
+    write_small_files(tree, CHANGING_FILES // 100, 100, seed)
+    choose = random.Random(20261125 + seed)
     files = sorted(tree.rglob("*.json"))
     while True:
         for file in choose.sample(files, CHANGED_EACH_NIGHT):

@@ -135,4 +135,4 @@ def shown(value):
         return "—"
     if isinstance(value, dict):
         return f"> {value['over_seconds']:,} s"
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.4f}"
+    return f"{value:,.0f}" if value >= 10 or value == 0 else f"{value:.2f}" if value >= 0.1 else f"{value:.4f}"

@@ -69,8 +69,13 @@ def at(server, tool):
     return distant
 
 
+def build_server():
+    subprocess.run(["cargo", "build", "--release", "--locked", "--quiet", "-p", "s3-server"], cwd=REPOSITORY,
+                   check=True)
+
+
 def measure_s3(bench):
-    subprocess.run(["cargo", "build", "--release", "--locked", "--quiet", "-p", "s3-server"], cwd=REPOSITORY, check=True)
+    build_server()
     tree = inputs.source_tree(bench.folder, bench.small)
     dump = bench.dumps().piped[0]
     sizes = inputs.tree_size(tree)[1], dump.stat().st_size
