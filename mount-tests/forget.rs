@@ -187,6 +187,40 @@ fn a_burst_pushes_nothing_out_unless_somebody_insists() {
 }
 
 #[test]
+fn a_configured_source_that_is_refused_keeps_no_other_from_being_thinned_out() {
+    let lab = Lab::new();
+    for source in ["shop", "etc", "archive"] {
+        daily(&lab, source, 1..=5);
+    }
+    for minute in 10..14 {
+        ingest(&lab, "shop", &format!("2026-01-05T01:{minute}:00Z"), &[]);
+    }
+    ingest(&lab, "unknown", "2026-01-05T01:00:00Z", &[]);
+    let config = lab.path("config.toml");
+    let text = format!(
+        "host = \"web1\"\nkeep = {{ last = 3 }}\n[store.local]\nurl = {:?}\n[source.shop]\npaths = [\"/x\"]\n\
+         [source.etc]\npaths = [\"/x\"]\n[source.archive]\npaths = [\"/x\"]\nkeep = false\n",
+        lab.store()
+    );
+    fs::write(&config, text).unwrap();
+    let configured = |more: &[&str]| {
+        let mut command = forget(&lab, &["--configured"]);
+        Ran::of(command.arg("--config").arg(&config).args(more))
+    };
+    configured(&["--dry-run"]).fails(1);
+    let ran = configured(&[]);
+    ran.fails(3);
+    assert_says(&ran, "5 snapshots of shop from web1 came within 24 hours");
+    assert_says(&ran, "all other series were thinned out");
+    let left = || ["shop", "etc", "archive", "unknown"].map(|source| days(&lab, source).len());
+    assert_eq!(left(), [9, 3, 5, 1]);
+    configured(&["--source", "etc"]).succeeds();
+    configured(&["--source", "shop", "--force"]).succeeds();
+    assert_eq!(left(), [3, 3, 5, 1]);
+    Ran::of(&mut forget(&lab, &["--configured", "--keep-last", "1"])).fails(2);
+}
+
+#[test]
 fn the_last_one_is_kept() {
     let lab = Lab::new();
     let ids = daily(&lab, "shop", 1..=2);

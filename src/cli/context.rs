@@ -1,6 +1,6 @@
 //! What every command shares: the global options, and how the store is opened.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -18,6 +18,7 @@ use crate::crypto::slot::Credential;
 use crate::format::config::Encryption;
 use crate::human;
 use crate::jobs::config::{Config, StoreConfig};
+use crate::ops::forget::policy::Policy;
 use crate::path::Name;
 use crate::repo::open::{LocalFolders, OpenOptions};
 use crate::repo::{RepoError, Repository};
@@ -241,6 +242,19 @@ impl Context {
             (None, Some(key)) => KeySource::of(key),
             _ => self.key_source(),
         }
+    }
+
+    /// Returns what the configuration keeps of each series of this host in the store at a place.
+    pub(super) fn policies(
+        &self,
+        location: &Location,
+    ) -> Result<BTreeMap<(String, String), Policy>, CommandError> {
+        let config = self.configuration()?;
+        let store = self.configured(location).ok_or_else(|| {
+            CommandError::usage(format!("the configuration has no store at {location}"))
+                .hint("give the name of one that it has, or say on the command line what is kept")
+        })?;
+        Ok(config.policies(store, &self.configured_host()?))
     }
 
     /// Returns the names of the configured stores that an ingest-only key opens.

@@ -22,7 +22,6 @@ use crate::format::snapshot::Manifest;
 use crate::human;
 use crate::journal::{RunEnd, RunOutcome};
 use crate::ops::copy::{CopyError, CopyOptions, CopyPlan, CopyStats, ReadBack, check, copy};
-use crate::ops::forget::policy::Policy;
 use crate::path::escape;
 use crate::progress::error_chain;
 use crate::repo::Repository;
@@ -113,7 +112,7 @@ pub(super) fn run(context: &Context, args: &CopyArgs) -> Result<(), CommandError
     }
     let mut plan = CopyPlan::new(destination.as_ref(), chosen)?;
     if args.kept {
-        let policies = policies(context, &location)?;
+        let policies = context.policies(&location)?;
         let policy = |manifest: &Manifest| policies.get(&(manifest.source.clone(), manifest.host.clone()));
         let now = Timestamp::now().to_zoned(TimeZone::try_system().unwrap_or(TimeZone::UTC));
         plan.leave_out_unkept(destination.as_ref(), policy, &now)?;
@@ -185,25 +184,6 @@ fn choose(repo: &Repository, args: &CopyArgs) -> Result<Vec<Snapshot>, CommandEr
         chosen.extend(snapshots.drain(surplus..));
     }
     Ok(chosen)
-}
-
-/// Returns what the configuration keeps of each series in a store that is copied to.
-fn policies(
-    context: &Context,
-    location: &Location,
-) -> Result<BTreeMap<(String, String), Policy>, CommandError> {
-    let config = context.configuration()?;
-    let store = context.configured(location).ok_or_else(|| {
-        CommandError::usage(format!("the configuration has no store at {location}"))
-            .hint("--kept is for the stores that it names; choose with --last or --within for others")
-    })?;
-    let host = context.configured_host()?;
-    let kept = config.copied_sources(store).filter_map(|source| {
-        let policy = config.policy(store, source)?.clone();
-        let policy = Policy { suspicious_within: config.suspicious_within, ..policy };
-        Some(((source.name.clone(), host.clone()), policy))
-    });
-    Ok(kept.collect())
 }
 
 fn tell_plan(context: &Context, location: &Location, plan: &CopyPlan) -> Result<(), CommandError> {

@@ -4,7 +4,7 @@ mod refusal;
 mod report;
 mod undo;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
 use jiff::tz::TimeZone;
@@ -14,6 +14,7 @@ use super::context::Context;
 use super::exit::{CommandError, ErrorKind};
 use super::output;
 use super::select::SnapshotFilter;
+use crate::format::snapshot::Manifest;
 use crate::human;
 use crate::ops::forget::ForgetPlan;
 use crate::ops::forget::policy::Policy;
@@ -38,6 +39,9 @@ Where many snapshots came at once, so that the rules would keep these alone, not
 any series: exit code 1. The same holds for SNAPs after which a series would have no good snapshot.
 --force does it all the same. A SNAP that is forgotten already is named: exit code 0.
 
+--configured applies the `keep` of each source, to what this host backed up. A series that is refused
+keeps no other from being thinned out: exit code 3.
+
 Examples:
   yester forget --keep-daily 7 --keep-weekly 5 --keep-monthly 12 --dry-run
   yester forget --source shop --keep-within 30d --keep-tag release
@@ -51,6 +55,9 @@ pub(super) struct ForgetArgs {
     filter: SnapshotFilter,
     #[command(flatten)]
     rules: Rules,
+    /// Forget what the configuration does not keep in this store of its sources, or of --source
+    #[arg(long, conflicts_with_all = ["snapshots", "rules", "host", "tags"])]
+    configured: bool,
     /// Bring the SNAPs back
     #[arg(long, requires = "snapshots", conflicts_with_all = ["rules", "dry_run", "force"])]
     undo: bool,
@@ -101,7 +108,7 @@ pub(super) fn run(context: &Context, args: &ForgetArgs) -> Result<(), CommandErr
         return undo::run(context, &args.snapshots);
     }
     let policy = args.rules.policy();
-    if args.snapshots.is_empty() && policy.is_empty() {
+    if args.snapshots.is_empty() && policy.is_empty() && !args.configured {
         return Err(CommandError::usage("nothing says what to keep")
             .hint("give rules, such as --keep-daily 7 --keep-weekly 5, or the snapshots to forget"));
     }
@@ -115,23 +122,33 @@ pub(super) fn run(context: &Context, args: &ForgetArgs) -> Result<(), CommandErr
     let zone = TimeZone::try_system();
     let now = Timestamp::now().to_zoned(zone.clone().unwrap_or(TimeZone::UTC));
     let mut forgotten_before = Vec::new();
-    let plan = if args.snapshots.is_empty() {
+    let mut plan = if args.snapshots.is_empty() {
         if let Err(error) = zone {
             tracing::warn!(
                 "days are counted in UTC, since the local time zone is not known; set TZ, or install the package \
                  tzdata: {error}"
             );
         }
-        by_policy(snapshots, &policy, &now)?
+        if args.configured {
+            let policies = context.policies(&context.location()?)?;
+            by_policies(snapshots, &policies, &now)?
+        } else {
+            by_policy(snapshots, &policy, &now)?
+        }
     } else {
         let named = named(&repo, &all, &args.snapshots)?;
         let ids: BTreeSet<_> = named.kept.iter().map(|snapshot| snapshot.manifest.id).collect();
         forgotten_before = named.forgotten;
         ForgetPlan::by_name(snapshots, &ids)
     };
+    let mut refused = ForgetPlan::default();
+    if args.configured && !args.force && !args.dry_run {
+        // What is refused of one source is no matter to the others, which have policies of their own.
+        refused = refusal::take(&mut plan);
+    }
     let refusals = if args.force { Vec::new() } else { refusal::refusals(&plan) };
     if !args.dry_run {
-        refusal::check(&refusals, &["nothing was forgotten"])?;
+        refusal::check(&refusals, ErrorKind::Failed, &["nothing was forgotten"])?;
         plan.execute(&repo)?;
     }
     let report = Report { plan: &plan, now: &now, forgotten_before: &forgotten_before, refusals: &refusals };
@@ -140,9 +157,10 @@ pub(super) fn run(context: &Context, args: &ForgetArgs) -> Result<(), CommandErr
     } else if args.dry_run || context.verbose() {
         output::print(&report.tables())?;
     }
-    refusal::check(&refusals, &["this is why nothing would be forgotten without --dry-run, either"])?;
+    let consequence = "this is why nothing would be forgotten without --dry-run, either";
+    refusal::check(&refusals, ErrorKind::Failed, &[consequence])?;
     report.lines(args.dry_run).iter().for_each(|line| context.tell(line));
-    Ok(())
+    refusal::check(&refusal::refusals(&refused), ErrorKind::Partial, &["all other series were thinned out"])
 }
 
 impl Rules {
@@ -164,6 +182,17 @@ impl Rules {
 fn by_policy(snapshots: Vec<Snapshot>, policy: &Policy, now: &Zoned) -> Result<ForgetPlan, CommandError> {
     ForgetPlan::by_policy(snapshots, policy, now)
         .map_err(|error| CommandError::usage(format!("--keep-within: {error}")))
+}
+
+/// Applies the policies of series, by source and host.
+fn by_policies(
+    snapshots: Vec<Snapshot>,
+    policies: &BTreeMap<(String, String), Policy>,
+    now: &Zoned,
+) -> Result<ForgetPlan, CommandError> {
+    let policy = |manifest: &Manifest| policies.get(&(manifest.source.clone(), manifest.host.clone()));
+    ForgetPlan::by_policies(snapshots, policy, now)
+        .map_err(|error| CommandError::usage(format!("`within` of a `keep`: {error}")))
 }
 
 /// What names on the command line mean.

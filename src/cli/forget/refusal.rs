@@ -64,10 +64,22 @@ fn cause(series: &SeriesPlan) -> Option<Cause> {
     }
 }
 
+/// Takes the series out of a plan in which something is wrong.
+pub(super) fn take(plan: &mut ForgetPlan) -> ForgetPlan {
+    let all = std::mem::take(&mut plan.series);
+    let (refused, series) = all.into_iter().partition(|series| cause(series).is_some());
+    plan.series = series;
+    ForgetPlan { series: refused }
+}
+
 /// Fails if there is something to refuse, with hints that say what that means here.
-pub(super) fn check(refusals: &[Refusal<'_>], consequences: &[&str]) -> Result<(), CommandError> {
+pub(super) fn check(
+    refusals: &[Refusal<'_>],
+    kind: ErrorKind,
+    consequences: &[&str],
+) -> Result<(), CommandError> {
     let [first, others @ ..] = refusals else { return Ok(()) };
-    Err(CommandError::message(ErrorKind::Failed, first.describe())
+    Err(CommandError::message(kind, first.describe())
         .hints(others.iter().map(|other| format!("also, {}", other.describe())))
         .hints(consequences.iter().copied())
         .hint("look at `yester snapshots`, and give --force if that is as it should be"))

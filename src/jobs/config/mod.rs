@@ -12,7 +12,7 @@ mod source;
 mod store;
 mod values;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Span, ToSpan};
@@ -156,13 +156,13 @@ impl Config {
         if store.schedule.is_some() {
             return store.schedule.clone();
         }
-        let calendars = self.copied_sources(store).filter_map(|source| source.schedule.as_ref());
+        let calendars = self.sources_in(store).filter_map(|source| source.schedule.as_ref());
         let calendars = calendars.flat_map(|schedule| schedule.calendars().iter().cloned()).collect();
         Schedule::new(calendars).ok()
     }
 
-    /// Returns the sources whose snapshots are copied to a store.
-    pub fn copied_sources<'a>(&'a self, store: &'a StoreConfig) -> impl Iterator<Item = &'a SourceConfig> {
+    /// Returns the sources whose snapshots are in a store: they are backed up or copied to it.
+    pub fn sources_in<'a>(&'a self, store: &'a StoreConfig) -> impl Iterator<Item = &'a SourceConfig> {
         let chosen = |source: &&SourceConfig| {
             store.select.sources.is_empty() || store.select.sources.contains(&source.name)
         };
@@ -170,10 +170,15 @@ impl Config {
         self.sources.iter().filter(move |source| Some(source.store.as_str()) == origin).filter(chosen)
     }
 
-    /// Returns what a store keeps of a source; nothing if that is all.
+    /// Returns what a store keeps of each series of a host, by source and host; those are missing of which it keeps all.
     #[must_use]
-    pub fn policy<'a>(&self, store: &'a StoreConfig, source: &'a SourceConfig) -> Option<&'a Policy> {
-        store.keep.or(source.keep.as_ref())
+    pub fn policies(&self, store: &StoreConfig, host: &str) -> BTreeMap<(String, String), Policy> {
+        let kept = self.sources_in(store).filter_map(|source| {
+            let policy = store.keep.or(source.keep.as_ref())?.clone();
+            let policy = Policy { suspicious_within: self.suspicious_within, ..policy };
+            Some(((source.name.clone(), host.to_owned()), policy))
+        });
+        kept.collect()
     }
 
     /// Returns the store at the beginning of a chain of copies.

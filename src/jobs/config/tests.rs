@@ -77,7 +77,7 @@ fn the_documented_configuration_is_read() {
     let offsite = config.store("offsite").unwrap();
     assert!(offsite.location.is_distant() && offsite.keep.or(None).unwrap().monthly == 24);
     assert_eq!(offsite.key, Some(KeyPlace::KeyFile("/etc/yester/key".into())));
-    assert_eq!(config.copied_sources(offsite).count(), 5);
+    assert_eq!(config.sources_in(offsite).count(), 5);
     assert_eq!(config.copy_schedule(offsite).unwrap().calendars().len(), 5);
     let pos = config.source("pos").unwrap();
     assert_eq!((pos.min_bytes, pos.keep.as_ref().unwrap().daily), (1 << 20, 30));

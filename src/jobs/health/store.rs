@@ -176,5 +176,5 @@ fn copied<'a>(
     store: &'a StoreConfig,
 ) -> impl Iterator<Item = &'a SourceConfig> + use<'a> {
     let has_tags = |source: &&SourceConfig| store.select.tags.iter().all(|tag| source.tags.contains(tag));
-    question.config.copied_sources(store).filter(has_tags)
+    question.config.sources_in(store).filter(has_tags)
 }

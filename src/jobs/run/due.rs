@@ -64,7 +64,7 @@ impl Run<'_> {
         let copies = self.journal.runs_at(Operation::Copy.name(), &place, 100)?;
         let copied =
             copies.iter().find(|copy| copy.outcome == RunOutcome::Succeeded).map(|copy| copy.started);
-        for source in self.config.copied_sources(store) {
+        for source in self.config.sources_in(store) {
             let since = copied.unwrap_or(Timestamp::UNIX_EPOCH);
             let newer = self.journal.runs_of(Operation::Ingest.name(), &source.name, since, 100)?;
             if newer.iter().any(|run| run.snapshot.is_some()) {

@@ -4,13 +4,10 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::time::Duration;
 
-use jiff::Span;
-
 use super::worker::Work;
 use super::{Operation, Run, RunOptions, Selection, StepOutcome, StepStats, preflight};
 use crate::jobs::config::{SourceConfig, StoreConfig};
 use crate::jobs::probe::{Answer, Probe, holders};
-use crate::ops::forget::policy::Policy;
 
 /// How long a step on a store may take: whoever reads a large bucket needs days.
 const TIMEOUT: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -24,17 +21,11 @@ impl Run<'_> {
         if !preflight::is_there(store) {
             return;
         }
-        let thinned =
-            self.policies(store).into_iter().filter(|(source, _)| self.needs_thinning(store, source));
-        let thinned: Vec<_> = thinned.collect();
-        if self.is_ingest_only(store) && !thinned.is_empty() {
-            self.leave_to_others(Operation::Forget, store);
-        } else {
-            for (source, policy) in thinned {
-                let arguments =
-                    forget_arguments(&source.name, &self.options.host, policy, self.config.suspicious_within);
-                self.work_on(Operation::Forget, store, Some(source), arguments);
-            }
+        let thinned: Vec<&str> = self.to_be_thinned(store).collect();
+        if !thinned.is_empty() {
+            let sources = thinned.into_iter().flat_map(|name| ["--source".into(), name.into()]);
+            let arguments = ["forget", "--configured"].map(OsString::from).into_iter().chain(sources);
+            self.with_full_key(Operation::Forget, store, arguments.collect());
         }
         let now = Self::now();
         // What cannot be read from the journal was told when the run began.
@@ -86,12 +77,19 @@ impl Run<'_> {
     }
 
     /// Does what an ingest-only key cannot; says so where there is no other.
-    fn with_full_key(&self, operation: Operation, store: &StoreConfig, arguments: Vec<OsString>) {
-        if !self.is_ingest_only(store) {
-            self.work_on(operation, store, None, arguments);
-        } else {
+    fn with_full_key(&self, operation: Operation, store: &StoreConfig, mut arguments: Vec<OsString>) {
+        if self.options.ingest_only.contains(&store.name) {
             self.leave_to_others(operation, store);
+            return;
         }
+        arguments.insert(0, "--quiet".into());
+        self.step(operation, &store.name, |step| {
+            let begun = self.record(operation, store, "");
+            let work = Work { store, source: None, arguments, timeout: TIMEOUT };
+            let stats = self.work(&begun, &work, step).0;
+            self.finish(&begun, &stats);
+            stats
+        });
     }
 
     fn leave_to_others(&self, operation: Operation, store: &StoreConfig) {
@@ -115,98 +113,16 @@ impl Run<'_> {
         }
     }
 
-    fn is_ingest_only(&self, store: &StoreConfig) -> bool {
-        self.options.ingest_only.contains(&store.name)
-    }
-
-    fn work_on(
-        &self,
-        operation: Operation,
-        store: &StoreConfig,
-        source: Option<&SourceConfig>,
-        mut arguments: Vec<OsString>,
-    ) {
-        arguments.insert(0, "--quiet".into());
-        let subject = source.map_or(&store.name, |source| &source.name);
-        self.step(operation, subject, |step| {
-            let begun = self.record(operation, store, source.map_or("", |source| &source.name));
-            let work = Work { store, source, arguments, timeout: TIMEOUT };
-            let stats = self.work(&begun, &work, step).0;
-            self.finish(&begun, &stats);
-            stats
-        });
-    }
-
-    /// Returns the sources of a store that have a policy there, with it.
-    fn policies<'s>(&'s self, store: &'s StoreConfig) -> Vec<(&'s SourceConfig, &'s Policy)> {
-        let policy = |source: &'s SourceConfig| Some((source, self.config.policy(store, source)?));
-        match store.copy_from {
-            Some(_) => self.config.copied_sources(store).filter_map(policy).collect(),
-            None => {
-                let own = self.config.sources.iter().filter(|source| source.store == store.name);
-                own.filter_map(policy).collect()
-            }
-        }
-    }
-
-    /// Tells whether this run brought a store something by which a policy may keep less of the rest.
-    fn needs_thinning(&self, store: &StoreConfig, source: &SourceConfig) -> bool {
-        match store.copy_from {
+    /// Returns the sources of which a store keeps not all, and to which this run added something.
+    fn to_be_thinned<'s>(&'s self, store: &'s StoreConfig) -> impl Iterator<Item = &'s str> {
+        let has_new = |source: &SourceConfig| match store.copy_from {
             Some(_) => self.has_done(Operation::Copy, &store.name),
             None => self.has_done(Operation::Ingest, &source.name),
-        }
-    }
-}
-
-fn forget_arguments(source: &str, host: &str, policy: &Policy, suspicious: Option<Span>) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = ["forget", "--source", source, "--host", host].map(Into::into).into();
-    let mut option = |name: &str, value: String| arguments.extend([name.into(), value.into()]);
-    let Policy { last, hourly, daily, weekly, monthly, yearly, within, tags, suspicious_within: _ } = policy;
-    for (name, number) in [
-        ("--keep-last", last),
-        ("--keep-hourly", hourly),
-        ("--keep-daily", daily),
-        ("--keep-weekly", weekly),
-        ("--keep-monthly", monthly),
-        ("--keep-yearly", yearly),
-    ] {
-        if *number > 0 {
-            option(name, number.to_string());
-        }
-    }
-    if let Some(within) = within {
-        option("--keep-within", within.to_string());
-    }
-    tags.iter().for_each(|tag| option("--keep-tag", tag.clone()));
-    if let Some(suspicious) = suspicious {
-        option("--expire-suspicious", suspicious.to_string());
-    }
-    arguments
-}
-
-#[cfg(test)]
-mod tests {
-    use jiff::ToSpan;
-
-    use super::*;
-    use crate::human;
-
-    #[test]
-    fn a_policy_becomes_options() {
-        let policy = Policy {
-            daily: 7,
-            monthly: 12,
-            within: Some(36.hours()),
-            tags: vec!["x".to_owned()],
-            ..Policy::default()
         };
-        let arguments = forget_arguments("shop", "web1", &policy, Some(30.days()));
-        let words: Vec<_> = arguments.iter().map(|word| word.to_str().unwrap()).collect();
-        assert_eq!(
-            words.join(" "),
-            "forget --source shop --host web1 --keep-daily 7 --keep-monthly 12 --keep-within PT36H --keep-tag x \
-             --expire-suspicious P30D"
-        );
-        assert!(human::parse_span("PT36H").is_ok() && human::parse_span("P30D").is_ok());
+        let policies = self.config.policies(store, &self.options.host);
+        self.config
+            .sources_in(store)
+            .filter(move |source| policies.keys().any(|(name, _)| *name == source.name) && has_new(source))
+            .map(|source| source.name.as_str())
     }
 }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{Timestamp, Zoned};
 
-use crate::format::snapshot::MarkState;
+use crate::format::snapshot::{Manifest, MarkState};
 use crate::id::SnapshotId;
 use crate::repo::snapshots::Snapshot;
 use crate::repo::{RepoError, Repository};
@@ -64,6 +64,18 @@ impl ForgetPlan {
     /// # Errors
     /// Fails if a span of the policy leads out of the calendar.
     pub fn by_policy(snapshots: Vec<Snapshot>, policy: &Policy, now: &Zoned) -> Result<Self, jiff::Error> {
+        Self::by_policies(snapshots, |_| Some(policy), now)
+    }
+
+    /// Applies its own policy to each series, as [`by_policy`](Self::by_policy) does. A series without one is not touched.
+    ///
+    /// # Errors
+    /// Fails if a span of a policy leads out of the calendar.
+    pub fn by_policies<'p>(
+        snapshots: Vec<Snapshot>,
+        policy: impl Fn(&Manifest) -> Option<&'p Policy>,
+        now: &Zoned,
+    ) -> Result<Self, jiff::Error> {
         let mut all: BTreeMap<(String, String), Vec<Snapshot>> = BTreeMap::new();
         for snapshot in snapshots {
             let series = (snapshot.manifest.source.clone(), snapshot.manifest.host.clone());
@@ -71,6 +83,7 @@ impl ForgetPlan {
         }
         let mut plan = Self::default();
         for ((source, host), mut snapshots) in all {
+            let Some(policy) = snapshots.first().and_then(|first| policy(&first.manifest)) else { continue };
             snapshots.sort_by_key(|snapshot| (snapshot.manifest.time, snapshot.manifest.id));
             let reasons = policy::decide(policy, &snapshots, now)?;
             let decision = |(snapshot, reasons)| Decision { snapshot, reasons };

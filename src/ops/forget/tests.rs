@@ -8,11 +8,35 @@ use crate::repo::testing::TestStore;
 use crate::store::ObjectStore;
 use crate::store::key::Prefix;
 
+/// The snapshots of a test store are of 2027.
+fn now() -> Zoned {
+    "2030-01-01T00:00:00Z".parse::<Timestamp>().unwrap().to_zoned(TimeZone::UTC)
+}
+
 fn by_last(repo: &Repository, last: u32) -> ForgetPlan {
     let policy = Policy { last, ..Policy::default() };
-    // The snapshots of a test store are of 2027.
-    let now = "2030-01-01T00:00:00Z".parse::<Timestamp>().unwrap().to_zoned(TimeZone::UTC);
-    ForgetPlan::by_policy(repo.snapshots().unwrap(), &policy, &now).unwrap()
+    ForgetPlan::by_policy(repo.snapshots().unwrap(), &policy, &now()).unwrap()
+}
+
+#[test]
+fn a_series_without_a_policy_is_not_touched() {
+    let test = TestStore::new();
+    let repo = test.open();
+    for source in ["db", "etc", "web", "db", "etc", "web"] {
+        test.commit(&repo, source, Completeness::Complete);
+    }
+    let [one, two] = [1, 2].map(|last| Policy { last, ..Policy::default() });
+    let policy = |manifest: &Manifest| match manifest.source.as_str() {
+        "db" => Some(&one),
+        "web" => Some(&two),
+        _ => None,
+    };
+    let plan = ForgetPlan::by_policies(repo.snapshots().unwrap(), policy, &now()).unwrap();
+    assert_eq!(plan.series.iter().map(|series| series.source.as_str()).collect::<Vec<_>>(), ["db", "web"]);
+    assert_eq!(
+        plan.forgotten().map(|snapshot| snapshot.manifest.source.as_str()).collect::<Vec<_>>(),
+        ["db"]
+    );
 }
 
 #[test]
