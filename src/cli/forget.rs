@@ -39,8 +39,8 @@ Where many snapshots came at once, so that the rules would keep these alone, not
 any series: exit code 1. The same holds for SNAPs after which a series would have no good snapshot.
 --force does it all the same. A SNAP that is forgotten already is named: exit code 0.
 
---configured applies the `keep` of each source, to what this host backed up. A series that is refused
-keeps no other from being thinned out: exit code 3.
+--configured applies the `keep` of each source to what this host backed up. A series that is
+refused keeps no other from being thinned out: exit code 3.
 
 Examples:
   yester forget --keep-daily 7 --keep-weekly 5 --keep-monthly 12 --dry-run
