@@ -124,6 +124,12 @@ fn init_refuses_what_could_lose_data() {
     empty_passphrase.env_remove("YESTER_KEY_FILE").env("YESTER_PASSPHRASE", "");
     Ran::of(&mut empty_passphrase).fails(12);
     assert!(!lab.path("other").exists(), "nothing is created before there is a key");
+    let another_key = lab.path("another-key");
+    let again = Ran::of(lab.command(["init"]).env("YESTER_KEY_FILE", &another_key));
+    assert!(
+        again.fails(1).contains("already") && !another_key.exists(),
+        "no key is made for another's store"
+    );
 }
 
 #[test]

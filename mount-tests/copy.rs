@@ -169,7 +169,9 @@ fn disks_take_turns_at_one_place() {
     // A store of other keys is none of them.
     fs::rename(&disk, lab.path("tuesday")).unwrap();
     let foreign = lab.path("foreign.key");
-    Ran::of(lab.command(["init"]).arg(&disk).env("YESTER_KEY_FILE", &foreign)).succeeds();
+    let mut elsewhere = lab.command(["init"]);
+    elsewhere.env("STATE_DIRECTORY", lab.path("elsewhere")).env("YESTER_KEY_FILE", &foreign);
+    Ran::of(elsewhere.arg(&disk)).succeeds();
     let refused = copy(&lab, &disk, &["--to-key-file", text(&foreign)]);
     assert!(refused.fails(1).contains("not the one that was there before"), "{}", refused.stderr);
 }

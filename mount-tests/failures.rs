@@ -168,7 +168,9 @@ fn a_store_replaced_by_another_is_noticed() {
     let lab = Lab::new();
     lab.run(["snapshots"]).succeeds();
     fs::remove_dir_all(lab.store()).unwrap();
-    lab.run(["init"]).succeeds();
+    assert!(lab.run(["init"]).fails(10).contains("its disk may not be mounted"));
+    // Another host knows nothing of the old one.
+    Ran::of(lab.command(["init"]).env("STATE_DIRECTORY", lab.path("elsewhere"))).succeeds();
     let refused = lab.run(["snapshots"]);
     assert!(refused.fails(1).contains("not the one"), "{}", refused.stderr);
 }

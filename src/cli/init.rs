@@ -1,6 +1,7 @@
 //! `yester init`: creates a store.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
@@ -15,6 +16,7 @@ use crate::crypto::slot::{Credential, FileKey};
 use crate::human;
 use crate::repo::open::{CreateOptions, absent};
 use crate::repo::{RepoError, Repository};
+use crate::store::key::Prefix;
 use crate::store::local::LocalStore;
 use crate::store::location::Location;
 use crate::store::{ObjectStore, StoreErrorKind};
@@ -25,9 +27,9 @@ use crate::store::{ObjectStore, StoreErrorKind};
 Asks for a passphrase twice, or takes it from the environment, and prints a recovery key once.
 With --key-file, that file opens the store too; it is made where there is none.
 
-With --like, the new store gets the keys of another one: every passphrase, key file, recovery key and
-ingest-only key of that one opens it, and `yester copy` copies packs between the two as they are.
-The key that is given or asked for is then that of the other store.
+With --like, the new store gets the keys of another one: every passphrase, key file, recovery key
+and ingest-only key of that one opens it, and `yester copy` copies packs between the two as they
+are. The key that is given or asked for is then that of the other store.
 
 Examples:
   yester init /srv/backup --key-file /root/yester.key
@@ -39,6 +41,9 @@ pub(super) struct InitArgs {
     /// Give it the keys of this store
     #[arg(long, value_name = "STORE", conflicts_with_all = ["no_encryption", "chunk_size"])]
     like: Option<OsString>,
+    /// Make a new store where this host has seen another one, whose disk may not be mounted
+    #[arg(long = "new")]
+    is_new: bool,
     /// Let everyone read the store who can read its files
     #[arg(long)]
     no_encryption: bool,
@@ -57,6 +62,11 @@ pub(super) fn run(context: &Context, args: InitArgs) -> Result<(), CommandError>
         return create_like(context, &location, &context.resolve(like)?);
     }
     refuse_used_directory(&location)?;
+    let former = refuse_known_place(context, &location, &args)?;
+    let key_file = match context.key_source_of(&location) {
+        KeySource::KeyFile(path) if !path.exists() => Some(path),
+        _ => None,
+    };
     let credentials = if args.no_encryption {
         refuse_secrets(&context.key_source_of(&location))?
     } else {
@@ -65,7 +75,14 @@ pub(super) fn run(context: &Context, args: InitArgs) -> Result<(), CommandError>
     let store = create_place(context, &location)?;
     let options = CreateOptions { credentials, chunker: chunker_params(args.chunk_size) };
     let recovery = Repository::create(store.as_ref(), &options)?;
+    if let Some(pin) = former {
+        std::fs::remove_file(&pin)
+            .map_err(|source| CommandError::io(format!("cannot remove {}", pin.display()), source))?;
+    }
     context.tell(&format!("created a store at {location}"));
+    if let Some(path) = key_file {
+        context.tell(&format!("its key file is {}", path.display()));
+    }
     match recovery {
         Some(key) => announce_recovery_key(context, &location, &key),
         None => {
@@ -122,6 +139,32 @@ pub(super) fn refuse_used_directory(location: &Location) -> Result<(), CommandEr
         format!("cannot create a store at {location}: the directory is not empty"),
     )
     .hint("choose a new or an empty directory"))
+}
+
+/// Refuses a place that has a store, before a key file is made for another one, and one where this host saw a store,
+/// unless a new one is asked for; returns by what this host remembers that.
+fn refuse_known_place(
+    context: &Context,
+    location: &Location,
+    args: &InitArgs,
+) -> Result<Option<PathBuf>, CommandError> {
+    let place = match context.open_place(location) {
+        Ok(place) => Some(place),
+        Err(error) if error.kind() == ErrorKind::NoStore => None,
+        Err(error) => return Err(error),
+    };
+    let mut has_store = false;
+    if let Some(place) = place {
+        place.list(Prefix::Config, &mut |_| has_store = true)?;
+    }
+    if has_store {
+        return Err(RepoError::StoreExists(location.to_string()).into());
+    }
+    match absent(&context.folders().state, &location.to_string())? {
+        RepoError::NotMounted { pin, .. } if args.is_new => Ok(Some(pin.into())),
+        known @ RepoError::NotMounted { .. } => Err(known.into()),
+        _ => Ok(None),
+    }
 }
 
 fn announce_recovery_key(context: &Context, location: &Location, key: &FileKey) -> Result<(), CommandError> {
