@@ -49,12 +49,17 @@ pub fn boot_clock() -> Duration {
     Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
-/// Reads field 22 of `/proc/<pid>/stat`. The name in field 2 may hold spaces, and ends with the last `)`.
+/// Reads field 22 of `/proc/<pid>/stat`; nothing of a process that has ended and only waits to be reaped. The name in
+/// field 2 may hold spaces, and ends with the last `)`.
 fn start_of(pid: u32) -> Option<i64> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let stat = String::from_utf8_lossy(&stat);
     let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_ascii_whitespace().nth(19)?.parse().ok()
+    let mut fields = fields.split_ascii_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
 }
 
 fn boot() -> Option<String> {
@@ -78,6 +83,13 @@ mod tests {
         assert!(process.is_alive() && !process.is_gone());
         assert!(!Process { start: process.start + 1, ..process.clone() }.is_alive());
         assert!(!Process { boot: "another".to_owned(), ..process.clone() }.is_alive());
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let stat = format!("/proc/{}/stat", child.id());
+        while !std::fs::read_to_string(&stat).unwrap().contains(") Z ") {
+            std::thread::yield_now();
+        }
+        assert_eq!(start_of(child.id()), None, "it has ended, and is not reaped yet");
+        child.wait().unwrap();
         assert!(!Process { pid: u32::MAX, ..process }.is_alive());
     }
 

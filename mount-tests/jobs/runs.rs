@@ -84,6 +84,9 @@ fn a_source_that_fails_fails_alone() {
     let expected =
         [("bad", RunOutcome::Failed), ("refused", RunOutcome::Failed), ("good", RunOutcome::Succeeded)];
     assert_eq!(outcomes, expected.map(|(source, outcome)| (source.to_owned(), outcome)));
+    // Who looks at three in the morning sees why, not only that.
+    assert!(host.runs("ingest")[0].message.ends_with(": no connection"), "{:?}", host.runs("ingest"));
+    assert!(host.cron(&["status"]).text().contains("no connection"));
 
     let ran = host.cron(&["run", "bad"]);
     assert!(ran.fails(1).contains("the backup failed"));
@@ -121,6 +124,74 @@ fn what_fails_after_a_backup_is_recorded_with_it() {
     let left = &host.runs("ingest")[0];
     assert_eq!(left.outcome, RunOutcome::Partial);
     assert!(left.snapshot.is_some() && left.message.contains("after (false) failed"), "{left:?}");
+    let status = host.cron(&["status"]);
+    status.fails(1);
+    assert!(status.text().contains("was done in part: after (false) failed"), "{}", status.text());
+}
+
+#[test]
+fn a_folder_on_which_nothing_is_mounted_is_no_backup() {
+    if !can(&NEEDS) {
+        return;
+    }
+    let host = host_with_store("[source.disk]\npaths = [\"/disk\"]\n");
+    host.write("disk/file", "data");
+    host.cron(&["run", "disk"]).succeeds();
+    fs::remove_file(host.lab.path("disk/file")).unwrap();
+    let ran = host.cron(&["run", "disk"]);
+    assert!(ran.fails(1).contains("disk is empty; no snapshot was made"), "{}", ran.stderr);
+    assert_eq!(host.snapshots("local", "disk").len(), 1);
+    let mut text = fs::read_to_string(host.config()).unwrap();
+    replace(&mut text, "/disk\"]\n", "/disk\"]\nmin-size = \"0\"\n");
+    host.configure(&text);
+    host.cron(&["run", "disk"]).succeeds();
+}
+
+#[test]
+fn a_store_that_is_gone_is_told() {
+    if !can(&NEEDS) {
+        return;
+    }
+    let host = host("");
+    let told = |code| {
+        let status = host.cron(&["status"]);
+        status.fails(code);
+        status.text().split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert!(told(1).contains("There is no store at"), "it is still to be made");
+    host.init("local");
+    host.cron(&["run", "--all"]).succeeds();
+    host.cron(&["status"]).succeeds();
+    fs::rename(host.lab.path("srv/backup/store"), host.lab.path("srv/away")).unwrap();
+    fs::create_dir(host.lab.path("srv/backup/store")).unwrap();
+    assert!(told(2).contains("its disk may not be mounted"));
+    let refused = host.cron(&["init"]);
+    assert!(refused.fails(10).contains("yester init --new"), "{}", refused.stderr);
+    host.cron(&["init", "--new"]).succeeds();
+    host.cron(&["run", "--all"]).succeeds();
+}
+
+#[test]
+fn what_was_killed_is_made_up_for() {
+    if !can(&NEEDS) {
+        return;
+    }
+    let host = host_with_store("[source.slow]\ncommand = [\"/bin/slow\"]\n");
+    host.program(
+        "bin/slow",
+        "cd \"${0%/bin/*}\"\n[ -e pid ] && exec echo done\necho $PPID >pid\nexec sleep 30",
+    );
+    let run = Process::start(&mut host.command(CRON, &["run", "--all"]));
+    let worker = pid_in(host.lab.path("pid"));
+    // The worker goes on without who started it, and is no failure as long as it does.
+    run.signal(Signal::KILL);
+    drop(run);
+    assert_eq!(host.runs("ingest")[0].outcome, RunOutcome::Running);
+    rustix::process::kill_process(worker, Signal::KILL).unwrap();
+    eventually("the worker has ended", || !is_running(worker));
+    assert_eq!(host.runs("ingest")[0].outcome, RunOutcome::Unfinished);
+    is_silent(&host.cron(&["run"]));
+    assert_eq!(host.snapshots("local", "slow").len(), 1);
 }
 
 #[test]

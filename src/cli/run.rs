@@ -30,15 +30,16 @@ const LOG_LINES: usize = 8;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Backs up the sources that are due, thins out what their policies do not keep, copies to further
-stores, verifies a part and collects garbage, each as far as that is due. What fails keeps nothing
-else from being done, and is tried again. What was missed while the machine was off is due at once,
-and at a terminal so is what failed the last time.
+stores, verifies a part and collects garbage, each as far as that is due. What fails keeps
+nothing else from being done, and is tried again. What was missed while the machine was off is
+due at once, and at a terminal so is what failed the last time.
 
-Each step is a worker: a `yester` command in a process of its own, with a time limit. Says nothing if
-all went well and nobody watches, so that cron sends a mail exactly when something is wrong.
+Each step is a worker: a `yester` command in a process of its own, with a time limit. Says
+nothing if all went well and nobody watches, so that cron sends a mail exactly when something is
+wrong.
 
-Never creates a store. A second run waits for the first one: exit code 11 if that takes longer than
---wait. Exit code 3 if some of it failed, 1 if all of it did.
+Never creates a store. A second run waits for the first one: exit code 11 if that takes longer
+than --wait. Exit code 3 if some of it failed, 1 if all of it did.
 
 Examples:
   yester run
@@ -183,6 +184,13 @@ impl<'a> Teller<'a> {
 }
 
 impl Watch for Teller<'_> {
+    fn waits(&self, other: &str) {
+        if self.is_watched && !self.is_silent {
+            let process = if other.is_empty() { String::new() } else { format!(", process {other}") };
+            output::tell(&format!("another run goes on{process}: waiting for it"));
+        }
+    }
+
     fn begins(&self, step: &Step) {
         self.started.call_once(|| {
             if let Err(error) = self.present.ping(Ping::Start) {
@@ -232,8 +240,7 @@ fn lines(stats: &StepStats, is_trouble: bool) -> Vec<String> {
     if is_trouble {
         let said: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
         let shown = said.iter().skip(said.len().saturating_sub(LOG_LINES));
-        let is_news =
-            |line: &&&str| !line.strip_prefix("yester: ").is_some_and(|told| message.contains(told));
+        let is_news = |line: &&&str| !message.contains(line.strip_prefix("yester: ").unwrap_or(line).trim());
         lines.extend(
             shown.filter(is_news).map(|line| format!("  | {}", crate::path::escape(line.as_bytes()))),
         );

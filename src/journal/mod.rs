@@ -235,15 +235,20 @@ impl Journal {
             .map_err(JournalError::database("update", &self.path))
     }
 
-    /// Records which store a run works on that began before it was opened.
+    /// Records which store a run works on that began before it was opened, and that this process does its work: it goes on
+    /// if the process ends that began it.
     ///
     /// # Errors
     /// Fails if the file cannot be written, or if the run is unknown or has ended.
     pub fn adopt(&self, run: RunId, store: StoreId) -> Result<(), JournalError> {
+        let Process { pid, start, boot } = Process::current();
         let connection = self.connection();
         let changed = connection
-            .prepare_cached("UPDATE runs SET store = ?2 WHERE id = ?1 AND outcome IS NULL")
-            .and_then(|mut statement| statement.execute((run.0, store.as_bytes())))
+            .prepare_cached(
+                "UPDATE runs SET store = ?2, pid = ?3, process_start = ?4, boot = ?5
+                 WHERE id = ?1 AND outcome IS NULL",
+            )
+            .and_then(|mut statement| statement.execute((run.0, store.as_bytes(), pid, start, boot)))
             .map_err(JournalError::database("update", &self.path))?;
         self.expect_running(run, changed)
     }

@@ -39,7 +39,9 @@ impl Run<'_> {
             matches!(run.outcome, RunOutcome::Failed | RunOutcome::Unfinished | RunOutcome::Suspicious)
         });
         let asked_for = failed && self.options.selection == Selection::DueOrFailed;
-        Ok(asked_for || self.is_due(schedule, last.first(), now))
+        // What was killed, or went down with the machine, was tried by nobody to its end.
+        let is_cut_off = last.first().is_some_and(|run| run.outcome == RunOutcome::Unfinished);
+        Ok(asked_for || is_cut_off || self.is_due(schedule, last.first(), now))
     }
 
     pub(super) fn gc_is_due(&self, store: &StoreConfig, now: Timestamp) -> Result<bool, JournalError> {

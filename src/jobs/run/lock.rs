@@ -41,8 +41,13 @@ pub(super) struct RunLock {
 }
 
 impl RunLock {
-    /// Waits for another run to end, for `wait` at most.
-    pub(super) fn take(state: &Path, wait: Duration, told_to_end: &AtomicBool) -> Result<Self, LockError> {
+    /// Waits for another run to end, for `wait` at most; `waits` is told which, once.
+    pub(super) fn take(
+        state: &Path,
+        wait: Duration,
+        told_to_end: &AtomicBool,
+        waits: &dyn Fn(&str),
+    ) -> Result<Self, LockError> {
         let path = state.join(FILE_NAME);
         let failed = |source| LockError::File { path: path.clone(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(failed)?;
@@ -56,20 +61,19 @@ impl RunLock {
             .open(&path)
             .map_err(failed)?;
         let deadline = Instant::now() + wait;
+        let mut has_told = false;
         loop {
             match file.try_lock() {
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock)
                     if Instant::now() < deadline && !told_to_end.load(Ordering::SeqCst) =>
                 {
+                    if !std::mem::replace(&mut has_told, true) {
+                        waits(&holder(&file));
+                    }
                     std::thread::sleep(PAUSE.min(deadline.saturating_duration_since(Instant::now())));
                 }
-                Err(TryLockError::WouldBlock) => {
-                    let mut other = String::new();
-                    // Who it is only helps to find it.
-                    let _ = (&file).take(20).read_to_string(&mut other);
-                    return Err(LockError::Busy { other: other.trim().to_owned() });
-                }
+                Err(TryLockError::WouldBlock) => return Err(LockError::Busy { other: holder(&file) }),
                 Err(TryLockError::Error(source)) => return Err(failed(source)),
             }
         }
@@ -81,6 +85,14 @@ impl RunLock {
     }
 }
 
+/// Returns what the holder of the lock wrote of itself: its process.
+fn holder(mut file: &File) -> String {
+    let mut text = String::new();
+    // Who it is only helps to find it.
+    let _ = file.rewind().and_then(|()| file.take(20).read_to_string(&mut text));
+    text.trim().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,14 +102,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("state");
         let no = AtomicBool::new(false);
-        let first = RunLock::take(&state, Duration::ZERO, &no).unwrap();
-        let error = RunLock::take(&state, Duration::from_millis(1), &no).err().unwrap();
+        let silent = |_: &str| {};
+        let first = RunLock::take(&state, Duration::ZERO, &no, &silent).unwrap();
+        let error = RunLock::take(&state, Duration::from_millis(1), &no, &silent).err().unwrap();
         assert_eq!(error.to_string(), format!("another run goes on, as process {}", std::process::id()));
         std::thread::scope(|scope| {
-            let second = scope.spawn(|| RunLock::take(&state, Duration::from_secs(60), &no).map(drop));
-            std::thread::sleep(Duration::from_millis(20));
+            let (sender, told) = crossbeam_channel::unbounded();
+            let waits = move |other: &str| sender.send(other.to_owned()).unwrap();
+            let (state, no) = (&state, &no);
+            let second =
+                scope.spawn(move || RunLock::take(state, Duration::from_secs(60), no, &waits).map(drop));
+            assert_eq!(told.recv().unwrap(), std::process::id().to_string());
             drop(first);
             second.join().unwrap().unwrap();
+            assert!(told.recv().is_err(), "it is told once");
         });
     }
 }

@@ -216,6 +216,8 @@ pub enum RunError {
 
 /// Is told what a run does, from any thread.
 pub trait Watch: Send + Sync {
+    /// Another run goes on, which is waited for: its process, or nothing if that is not known.
+    fn waits(&self, other: &str);
     /// A step begins.
     fn begins(&self, step: &Step);
     /// A step has ended.
@@ -257,7 +259,7 @@ pub fn run(
     if run.is_idle()? {
         return Ok(RunStats::default());
     }
-    let _lock = RunLock::take(&options.state, options.wait, told_to_end)?;
+    let _lock = RunLock::take(&options.state, options.wait, told_to_end, &|other| watch.waits(other))?;
     let sources = run.chosen_sources()?;
     run.back_up(&sources);
     for store in config.stores.iter().filter(|store| store.copy_from.is_none()) {

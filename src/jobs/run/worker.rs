@@ -121,7 +121,12 @@ impl Run<'_> {
             (End::Interrupted, _) => ended.end.to_string(),
             (End::Killed(signal), _) => format!("was {}{}", ended.end, hint_of(signal)),
             (End::Exited(0), told) => told.unwrap_or_default(),
-            (End::Exited(_), Some(told)) => told,
+            (End::Exited(_), Some(told)) => match last_word_of_others(&log) {
+                Some(said) if outcome == StepOutcome::Failed && !told.contains(&said) => {
+                    format!("{told}: {said}")
+                }
+                _ => told,
+            },
             (End::Exited(_), None) => last_error(&log).unwrap_or_else(|| ended.end.to_string()),
         };
         let mut stats = StepStats { log, ..StepStats::new(step, outcome, message) };
@@ -184,6 +189,13 @@ fn last_error(log: &str) -> Option<String> {
     error.or_else(last).map(|line| escape(line.as_bytes()))
 }
 
+/// Returns the last thing that a program said which the worker started: why it failed, as a rule.
+fn last_word_of_others(log: &str) -> Option<String> {
+    let is_ours = |line: &&str| line.starts_with("yester: ") || line.starts_with("hint: ");
+    let said = log.lines().rev().find(|line| !line.trim().is_empty() && !is_ours(line));
+    said.map(|line| escape(line.trim().as_bytes()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,5 +214,8 @@ mod tests {
         assert_eq!(last_error(log).unwrap(), "cannot open the store at /x: no store");
         assert_eq!(last_error("thread panicked\n\n").unwrap(), "thread panicked");
         assert_eq!(last_error(""), None);
+        let log = "Could not connect: refused\n\nyester: redis-cli failed\nhint: look there\n";
+        assert_eq!(last_word_of_others(log).unwrap(), "Could not connect: refused");
+        assert_eq!(last_word_of_others("yester: it failed\n"), None);
     }
 }
