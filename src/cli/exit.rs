@@ -293,10 +293,8 @@ fn repo_error_hint(error: &RepoError) -> Option<String> {
         }
         RepoError::StaleIndex | RepoError::NoFreeMark(_) => "run the same command again",
         RepoError::Fenced { .. } => "run the same command again; what was written already is used again",
-        RepoError::NotMounted { pin, .. } => {
-            return Some(format!(
-                "its disk may not be mounted; if that store is gone for good, delete {pin}"
-            ));
+        RepoError::NotMounted { .. } => {
+            "its disk may not be mounted; if that store is gone for good, `yester init --new` makes another one there"
         }
         RepoError::Replaced { pin, .. } => return Some(format!("if that is as it should be, delete {pin}")),
         RepoError::Index(error) if error.is_corrupt() => {
@@ -349,10 +347,10 @@ impl From<IngestError> for CommandError {
         let (kind, hint) = match &error {
             IngestError::Repo(below) => (repo_error_kind(below), repo_error_hint(below)),
             IngestError::TooSmall { bytes: 0, .. } => {
-                (ErrorKind::Failed, Some("--min-size 0 keeps what is empty, too".to_owned()))
+                (ErrorKind::Failed, Some("is a disk not mounted? `--min-size 0`, or `min-size` in a configuration, keeps what is empty, too".to_owned()))
             }
             IngestError::TooSmall { .. } => {
-                (ErrorKind::Failed, Some("--min-size says how little is still a backup".to_owned()))
+                (ErrorKind::Failed, Some("`--min-size`, or `min-size` in a configuration, says how little is still a backup".to_owned()))
             }
             IngestError::ReadBack { .. } => (ErrorKind::Failed, Some(READ_BACK_HINT.to_owned())),
             IngestError::Unreadable(_, below) => (repo_error_kind(below), repo_error_hint(below)),

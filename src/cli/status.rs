@@ -12,7 +12,7 @@ use super::record;
 use crate::human;
 use crate::jobs::config::Severity;
 use crate::jobs::health::{Finding, Health, SourceHealth, StoreHealth};
-use crate::journal::{Run, RunOutcome};
+use crate::journal::Run;
 
 /// Columns that people see.
 const WIDTH: usize = 100;
@@ -28,8 +28,9 @@ LAST GOOD how old the last good one is, COPIED whether further stores have every
 
 Exit code 0: all is well, or only worth knowing. 1: something to look at. 2: something critical.
 
---alert tells whoever the configuration names, and prints nothing unless that fails: each of them hears
-of each thing once. Started by cron or a timer, it notices as well that nothing runs any more.
+--alert tells whoever the configuration names, and prints nothing unless that fails: each of them
+hears of each thing once. Started by cron or a timer, it notices as well that nothing runs any
+more.
 
 Examples:
   yester status
@@ -75,8 +76,7 @@ pub(super) fn run(context: &Context, args: &StatusArgs) -> Result<(), CommandErr
 fn page(shown: &Shown) -> String {
     let Shown { health, now, .. } = shown;
     let mut parts = vec![sources(health, *now), stores(health, *now)];
-    let said: String =
-        health.findings.iter().map(finding).chain(health.sources.iter().filter_map(note)).collect();
+    let said: String = health.findings.iter().map(finding).collect();
     parts.push(if said.is_empty() { "All is well.\n".to_owned() } else { said });
     parts.join("\n")
 }
@@ -154,7 +154,12 @@ fn stores(health: &Health, now: Timestamp) -> String {
         let copied = store.last_copied.as_ref().map(|run| age(ended(run), now));
         table.push(vec![
             store.name.clone(),
-            store.worst.map_or("ok", Severity::word).to_owned(),
+            match store.worst {
+                Some(severity) => severity.word(),
+                None if store.is_missing => "away",
+                None => "ok",
+            }
+            .to_owned(),
             store.size.map(|size| human::bytes(size.bytes)).unwrap_or_default(),
             store.disk.map(|disk| human::bytes(disk.free_bytes)).unwrap_or_default(),
             store.disk.map(|disk| format!("{}%", disk.used_percent())).unwrap_or_default(),
@@ -171,13 +176,6 @@ fn stores(health: &Health, now: Timestamp) -> String {
 
 fn finding(finding: &Finding) -> String {
     paragraph(&format!("{}: {}", finding.severity, finding.subject), &finding.text)
-}
-
-/// A partial backup is a good one, but people should know what is missing.
-fn note(source: &SourceHealth) -> Option<String> {
-    let run = source.last_good.as_ref().filter(|run| run.outcome == RunOutcome::Partial)?;
-    let text = format!("The last good backup lacks something: {}.", human::reason(&run.message));
-    Some(paragraph(&format!("note: {}", source.name), &text))
 }
 
 /// Returns a heading, and text below it in lines of a bearable length.
@@ -283,6 +281,7 @@ fn store_document(store: &StoreHealth) -> Value {
         "place": store.location,
         "copy_from": store.copy_from,
         "worst": store.worst.map(Severity::word),
+        "missing": store.is_missing,
         "bytes": store.size.map(|size| size.bytes),
         "free_bytes": store.disk.map(|disk| disk.free_bytes),
         "total_bytes": store.disk.map(|disk| disk.total_bytes),
@@ -300,7 +299,7 @@ mod tests {
 
     use super::*;
     use crate::jobs::health::DiskSpace;
-    use crate::journal::StoreSize;
+    use crate::journal::{RunOutcome, StoreSize};
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
@@ -350,6 +349,7 @@ mod tests {
             location: "/backup/store".into(),
             copy_from: None,
             worst: Some(Severity::Warning),
+            is_missing: false,
             size: Some(StoreSize { bytes: 88_200_000_000, measured: Timestamp::UNIX_EPOCH }),
             disk: Some(DiskSpace { total_bytes: 100_000_000_000, free_bytes: 9_000_000_000 }),
             last_verified: Some(run("2026-11-22T02:50:00Z", 1, RunOutcome::Succeeded)),
@@ -395,8 +395,6 @@ mod tests {
         critical: callcentre
           3 backups in a row have failed, the first at 2026-11-20 03:30 CET, the last at 2026-11-22 03:30
           CET: cannot connect. `yester run callcentre` tries again.
-        note: callcentre
-          The last good backup lacks something: 1 file could not be read.
         ");
     }
 

@@ -254,6 +254,7 @@ mod tests {
             location: "/srv/backup".into(),
             copy_from: None,
             worst: None,
+            is_missing: false,
             size: Some(StoreSize { bytes: 77, measured: Timestamp::UNIX_EPOCH }),
             disk: Some(DiskSpace { total_bytes: 100, free_bytes: 40 }),
             last_verified: Some(run(1_700_000_000, RunOutcome::Succeeded)),

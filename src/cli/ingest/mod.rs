@@ -33,19 +33,20 @@ const BASE_CACHE_BYTES: u64 = 2 << 30;
 /// Back up files, standard input, or the output of a command
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A pattern with a `/` before its end is anchored at `/` of this host; any other matches a name at any
-depth, with a `/` at its end a directory only. The last pattern that matches decides, and `!` before
-it takes back in. A PATH itself is always taken: all this counts below it. There, these are never
-taken: the store, yester's folders and mounts, and what the kernel makes up, as in /proc and /sys.
+A pattern with a `/` before its end is anchored at `/` of this host; any other matches a name at
+any depth, with a `/` at its end a directory only. The last pattern that matches decides, and `!`
+before it takes back in. A PATH itself is always taken: all this counts below it. There, these
+are never taken: the store, yester's folders and mounts, and what the kernel makes up, as in
+/proc and /sys.
 
-The snapshot of a command is kept only if the command exits with 0 and wrote something. What cannot
-be read, vanishes or changes meanwhile is named, and the rest is kept: exit code 3. Nothing is kept
-if not one PATH can be read.
+The snapshot of a command is kept only if the command exits with 0 and wrote something. What
+cannot be read, vanishes or changes meanwhile is named, and the rest is kept: exit code 3.
+Nothing is kept if not one PATH can be read.
 
 Dumps of pg_dump, MySQL, SQLite, Redis and MongoDB are recognised, and so are tar, gzip and zstd.
-One that is cut short or damaged is kept as a suspicious snapshot, which is never `latest`: exit code
-3. In a piped `pg_dump -Fc`, the offsets are filled in that pg_restore -j needs; --verbatim changes
-nothing.
+One that is cut short or damaged is kept as a suspicious snapshot, which is never `latest`: exit
+code 3. In a piped `pg_dump -Fc`, the offsets are filled in that pg_restore -j needs; --verbatim
+changes nothing.
 
 Examples:
   yester ingest / -x --exclude-caches --exclude '/var/tmp/*' --exclude '*.iso'
@@ -221,7 +222,8 @@ fn ingest_options(context: &Context, args: &IngestArgs) -> Result<IngestOptions,
         threads: context.threads(),
         deltas: if args.no_delta { Deltas::Never } else { Deltas::WherePays },
         treatment: if args.verbatim { Treatment::Verbatim } else { Treatment::CheckAndComplete },
-        min_bytes: args.min_size,
+        // File trees that are named here may be empty.
+        min_bytes: if args.stream_name.is_some() { args.min_size } else { 0 },
         left_out: left_out(context)?,
         exclude: args.exclude.options()?,
         list_mounts,

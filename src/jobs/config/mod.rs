@@ -64,6 +64,8 @@ pub struct Config {
     pub retry_delay: SignedDuration,
     /// Whether backups let everything else go first.
     pub low_priority: bool,
+    /// Folders that commands of the configuration write to.
+    pub writable: Vec<PathBuf>,
     /// How long dumps are kept that are not whole; nothing means as long as others.
     pub suspicious_within: Option<Span>,
     /// The stores, in the order of the file; at least one.
@@ -241,6 +243,10 @@ fn read(document: Section<'_>, path: &Path) -> Config {
         jobs: number("jobs", 1..=64, 1),
         retry_delay: time("retry-delay", RETRY_DELAY),
         low_priority: document.item("low-priority").and_then(|item| item.flag()).unwrap_or_default(),
+        writable: document
+            .item("writable")
+            .and_then(|item| item.list()?.iter().map(Item::path).collect())
+            .unwrap_or_default(),
         suspicious_within: values::switchable(document.item("keep-suspicious"), Some(30.days()), |item| {
             item.parse(values::span)
         }),

@@ -164,6 +164,8 @@ pub struct Rules {
     pub success_window: SignedDuration,
     /// What a failed verification is; nothing switches that off.
     pub verify_failed: Option<Severity>,
+    /// What a backup is that lacks something; nothing switches that off.
+    pub partial: Option<Severity>,
     /// So many percent of a disk are used.
     pub disk_used: Levels<u32>,
     /// What was not copied yet is as old as that.
@@ -183,6 +185,7 @@ impl Default for Rules {
             success_rate: Levels { warning: Some(95), ..Levels::none() },
             success_window: SignedDuration::from_hours(7 * 24),
             verify_failed: Some(Severity::Critical),
+            partial: Some(Severity::Warning),
             disk_used: Levels { warning: Some(90), ..Levels::none() },
             copy_behind: Levels { warning: relative(200), ..Levels::none() },
             max_duration: Levels { warning: Some(SignedDuration::from_mins(30)), ..Levels::none() },
@@ -218,6 +221,7 @@ impl Rules {
             verify_failed: values::switchable(section.item("verify-failed"), base.verify_failed, |item| {
                 item.parse(str::parse)
             }),
+            partial: values::switchable(section.item("partial"), base.partial, |item| item.parse(str::parse)),
             disk_used: levels(&section, "disk-used", &base.disk_used, percent(100)),
             copy_behind: levels(&section, "copy-behind", &base.copy_behind, age),
             max_duration: levels(&section, "max-duration", &base.max_duration, |item| {

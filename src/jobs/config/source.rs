@@ -27,7 +27,7 @@ pub struct SourceConfig {
     pub after: Option<Vec<String>>,
     /// Run if there is no backup in the end.
     pub on_failure: Option<Vec<String>>,
-    /// A stream or a dump of fewer bytes is no backup.
+    /// Fewer bytes are no backup.
     pub min_bytes: u64,
     /// When it is due.
     pub schedule: Option<Schedule>,
@@ -122,22 +122,30 @@ impl SourceConfig {
             section.report(why);
         }
         let kind = kind(name, &section);
+        let source = Self::of_kind(kind, name, &section, defaults);
+        section.finish();
+        source
+    }
+
+    /// Reads all keys that have nothing to do with the kind, whether that is known or not.
+    fn of_kind(
+        kind: Option<SourceKind>,
+        name: &str,
+        section: &Section<'_>,
+        defaults: &SourceDefaults<'_>,
+    ) -> Option<Self> {
         let exec = section.item("exec");
-        let min_size = section.item("min-size");
-        if let Some(SourceKind::Paths(_)) = kind {
-            let wrong = [(&exec, "programs of databases"), (&min_size, "streams and dumps")];
-            for (item, whose) in wrong.into_iter().filter_map(|(item, whose)| Some((item.as_ref()?, whose))) {
-                item.report(format!("this is for {whose}; paths are read as they are"));
-            }
+        if let (Some(SourceKind::Paths(_)), Some(exec)) = (&kind, &exec) {
+            exec.report("this is for programs of databases; paths are read as they are");
         }
         let words = |name| section.item(name).and_then(|item| item.texts());
-        let source = Self {
+        Some(Self {
             name: name.to_owned(),
             exec: exec.and_then(|item| item.texts()).unwrap_or_default(),
             before: words("before"),
             after: words("after"),
             on_failure: words("on-failure"),
-            min_bytes: min_size.and_then(|item| item.parse(parse_size)).unwrap_or(1),
+            min_bytes: section.parse("min-size", parse_size).unwrap_or(1),
             schedule: match section.item("schedule") {
                 Some(item) => values::schedule(&item),
                 None => defaults.schedule.cloned(),
@@ -158,11 +166,13 @@ impl SourceConfig {
                 None => defaults.rules.clone(),
             },
             kind: kind?,
-        };
-        section.finish();
-        Some(source)
+        })
     }
 }
+
+/// The keys that some kinds of sources have.
+const OF_KINDS: [&str; 7] =
+    ["databases", "globals", "oplog", "exclude", "exclude-caches", "one-file-system", "output"];
 
 fn kind(name: &str, section: &Section<'_>) -> Option<SourceKind> {
     let given = ["postgres", "redis", "mongodb", "paths", "command"].map(|name| section.item(name));
@@ -171,6 +181,10 @@ fn kind(name: &str, section: &Section<'_>) -> Option<SourceKind> {
         _ if count != 1 => {
             section
                 .report("it says what is backed up, by one of postgres, redis, mongodb, paths and command");
+            // Which further keys it may have follows from that.
+            for name in OF_KINDS {
+                section.item(name);
+            }
             None
         }
         [Some(item), ..] => postgres(&item, section).map(SourceKind::Postgres),

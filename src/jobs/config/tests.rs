@@ -147,6 +147,19 @@ max-age = { warning = "interval - 1h" }
 }
 
 #[test]
+fn a_mistyped_kind_is_named() {
+    let told =
+        parse("[store.a]\nurl = \"/a\"\n[source.s]\npath = \"/srv\"\nexclude = [\"x\"]\n").unwrap_err();
+    assert_eq!(
+        told,
+        [
+            "3: source.s: it says what is backed up, by one of postgres, redis, mongodb, paths and command",
+            "4: source.s.path: there is no such key; is it paths?"
+        ]
+    );
+}
+
+#[test]
 fn a_backup_has_some_time() {
     let told = parse("timeout = \"0\"\n[store.a]\nurl = \"/a\"\n").unwrap_err();
     assert_eq!(told, ["1: timeout: it has to be longer than nothing"]);

@@ -6,6 +6,7 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::jobs::config::{Config, SourceConfig, StoreConfig};
+use crate::jobs::run::preflight;
 use crate::journal::{Journal, JournalError, Run, StoreSize, Undelivered};
 
 /// Runs as old as that are looked at.
@@ -50,6 +51,8 @@ pub struct StoreHistory {
     pub size: Option<StoreSize>,
     /// The file system that it is on.
     pub disk: Option<DiskSpace>,
+    /// Whether nothing is where it should be.
+    pub is_missing: bool,
 }
 
 /// How full a file system is.
@@ -152,6 +155,7 @@ impl StoreHistory {
             last_copied: journal.last_good("copy", "", &place)?,
             size: journal.store_size(&place)?,
             disk: store.location.directory().and_then(disk),
+            is_missing: !preflight::is_there(store),
         })
     }
 }

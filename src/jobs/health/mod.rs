@@ -100,6 +100,8 @@ pub struct StoreHealth {
     pub copy_from: Option<String>,
     /// The gravest that is wrong with it; nothing if it is well.
     pub worst: Option<Severity>,
+    /// Whether nothing is where it should be.
+    pub is_missing: bool,
     /// What it takes, when that was measured last.
     pub size: Option<StoreSize>,
     /// The file system that it is on; nothing for one that is far away or not there.

@@ -49,11 +49,12 @@ pub(super) fn assess(
         good,
         last_good,
     };
-    let rules: [(&'static str, Option<(Severity, String)>); 6] = [
+    let rules: [(&'static str, Option<(Severity, String)>); 7] = [
         ("failures", subject.failures()),
         ("max-age", subject.max_age()),
         ("success-rate", subject.success_rate()),
         ("shrunk", subject.shrunk()),
+        ("partial", subject.partial()),
         ("max-duration", subject.max_duration()),
         ("slower", subject.slower()),
     ];
@@ -138,7 +139,7 @@ impl Subject<'_> {
             }
         };
         let next = match self.failed().next() {
-            Some(run) => format!("The last attempt failed: {}.", cause(&run.message)),
+            Some(run) => format!("The last attempt failed: {}.", why(run.outcome, cause(&run.message))),
             None => "Nothing has run: `yester schedule show` says whether a timer is installed.".to_owned(),
         };
         Some((severity, format!("{what}. {next} `yester run {}` backs up now.", self.source.name)))
@@ -170,6 +171,19 @@ impl Subject<'_> {
             within.len(),
             human::rough(rules.success_window),
             percent(good, within.len())
+        );
+        Some((severity, text))
+    }
+
+    /// A partial backup is a good one, as far as it goes; somebody should know what is missing.
+    fn partial(&self) -> Option<(Severity, String)> {
+        let severity = self.source.rules.partial?;
+        let last = self.last_good.filter(|run| run.outcome == RunOutcome::Partial)?;
+        let text = format!(
+            "The backup of {} was done in part: {}. `yester run {}` tries again.",
+            clock(last.started, self.question.zone),
+            cause(&last.message),
+            self.source.name
         );
         Some((severity, text))
     }

@@ -24,7 +24,8 @@ pub(super) fn assess(
 ) -> StoreHealth {
     let history = question.history.stores.get(&store.name).cloned().unwrap_or_default();
     let missing = missing(question, store, &history);
-    let rules: [(&'static str, Option<(Severity, String)>); 3] = [
+    let rules: [(&'static str, Option<(Severity, String)>); 4] = [
+        (MISSING, is_missing(store, &history)),
         ("verify-failed", verify_failed(question, store, &history)),
         ("disk-used", disk_used(question, store, &history)),
         ("copy-behind", copy_behind(question, store, &history, &missing)),
@@ -50,11 +51,34 @@ pub(super) fn assess(
         verify_failed: last_verification(&history).is_some_and(|run| run.outcome == RunOutcome::Failed),
         behind,
         next_copy: copy_schedule.and_then(|schedule| schedule.next_after(question.now, question.zone)),
+        is_missing: history.is_missing,
         size: history.size,
         disk: history.disk,
         last_verified: history.last_verified,
         last_copied: history.last_copied,
     }
+}
+
+/// The rule that nobody configures: without a store there are no backups.
+const MISSING: &str = "missing";
+
+fn is_missing(store: &StoreConfig, history: &StoreHistory) -> Option<(Severity, String)> {
+    if !history.is_missing || store.removable {
+        return None;
+    }
+    let StoreConfig { name, location, .. } = store;
+    let was_there =
+        history.size.is_some() || history.last_verified.is_some() || history.last_copied.is_some();
+    Some(if was_there {
+        let text = format!(
+            "There is no store at {location}, where one was: its disk may not be mounted. Until it is there again, \
+             nothing is backed up to it. `yester --store {name} snapshots` says more."
+        );
+        (Severity::Critical, text)
+    } else {
+        let text = format!("There is no store at {location} yet: `yester --store {name} init` makes it.");
+        (Severity::Warning, text)
+    })
 }
 
 /// Returns the last verification that came to something. One that was killed, or that met no store, proves nothing.

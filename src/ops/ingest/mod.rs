@@ -39,7 +39,7 @@ use crate::format::FormatError;
 use crate::format::snapshot::{Completeness, Manifest, MarkState, Output, SnapshotTotals};
 use crate::format::tree::{Attributes, TreeRef};
 use crate::id::SnapshotId;
-use crate::path::Name;
+use crate::path::{Name, escape};
 use crate::progress::Progress;
 use crate::repo::session::{Deltas, SessionOptions, SessionStats, SessionWriter};
 use crate::repo::{RepoError, Repository};
@@ -83,7 +83,7 @@ pub struct IngestOptions {
     pub deltas: Deltas,
     /// How streams and what commands write are looked at.
     pub treatment: Treatment,
-    /// A stream that yields fewer bytes is not committed; each command has a bound of its own.
+    /// A stream, or file trees together, of fewer bytes are not committed; each command has a bound of its own.
     pub min_bytes: u64,
     /// Folders that are left out with all below them: those of the store and of the program itself.
     pub left_out: Vec<PathBuf>,
@@ -247,7 +247,7 @@ pub fn ingest(
             let attempt = || {
                 let session = SessionWriter::open(repo, session_options.clone())?;
                 let taken = assemble::take_paths(repo, &session, &selection, options, progress);
-                finish(session, taken)
+                finish(session, taken.and_then(|taken| require_bytes(taken, &given, options.min_bytes)))
             };
             match attempt() {
                 // Files can be read again, so that a damaged index costs time and no backup.
@@ -266,6 +266,16 @@ pub fn ingest(
             finish(session, taken).inspect_err(|error| mend_for_next(repo, error))
         }
     }
+}
+
+/// Refuses file trees that are too small to be a backup: a disk that is not mounted leaves an empty folder.
+fn require_bytes(taken: Taken, given: &[PathBuf], min_bytes: u64) -> Result<Taken, IngestError> {
+    let bytes = taken.totals.bytes;
+    if bytes >= min_bytes {
+        return Ok(taken);
+    }
+    let names: Vec<String> = given.iter().map(|path| escape(path.as_os_str().as_encoded_bytes())).collect();
+    Err(IngestError::TooSmall { name: names.join(", "), bytes, min_bytes })
 }
 
 fn describe_too_small(name: &str, bytes: u64, min_bytes: u64) -> String {

@@ -42,7 +42,9 @@ impl Setting {
     }
 
     fn ingest(&self, repo: &Repository, progress: &dyn Progress) -> IngestStats {
-        ingest(repo, Input::Paths(vec![self.path("")]), &options(), progress).unwrap()
+        // Nothing need be in it.
+        let options = IngestOptions { min_bytes: 0, ..options() };
+        ingest(repo, Input::Paths(vec![self.path("")]), &options, progress).unwrap()
     }
 }
 
