@@ -16,8 +16,8 @@ use crate::repo::snapshots::Snapshot;
 /// Accept suspicious snapshots as good
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A snapshot is suspicious if it holds a dump that failed the check of its format, being cut short or
-damaged, or an error message in place of a dump. It is kept, and its id reads it as it is, but
+A snapshot is suspicious if it holds a dump that failed the check of its format, being cut short
+or damaged, or an error message in place of a dump. It is kept, and its id reads it as it is, but
 `latest` never means it before it is accepted. Restore it somewhere first, and look.
 
 One that was accepted before, or is not suspicious, is named and left as it is: exit code 0.

@@ -34,11 +34,11 @@ pub(super) struct ConfigArgs {
 enum What {
     /// Say what is wrong with the configuration and with what it names, and what to do
     #[command(after_help = "\
-First the file: everything that is wrong with it, with line and key. Then what it names, all at once
-and each for a while: whether every store is there, opens and can be written, and has room; whether
-the server of every source answers; programs, paths, hooks, rights of files, secrets, the clock, and
-when everything is due. A store that is still to be made is no problem. Nothing is backed up, and
-nobody is told anything without --send-test-alert.
+First the file: everything that is wrong with it, with line and key. Then what it names, all at
+once and each for a while: whether every store is there, opens and can be written, and has room;
+whether the server of every source answers; programs, paths, hooks, rights of files, secrets, the
+clock, and when everything is due. A store that is still to be made is no problem. Nothing is
+backed up, and nobody is told anything without --send-test-alert.
 
 Exit code 1 if a run would fail, 2 if the file is wrong.
 
@@ -114,6 +114,7 @@ fn options(context: &Context) -> Result<CheckOptions, CommandError> {
         environment: Arc::new(|name| std::env::var_os(name)),
         program: std::env::current_exe()
             .map_err(|source| CommandError::io("cannot find this program's own file", source))?,
+        root: "/".into(),
         worker_options: context.options_of_workers(),
         timeout: TIMEOUT,
     })

@@ -31,17 +31,19 @@ use crate::store::location::Location;
 /// Copy snapshots to a second store
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Copies what the other store lacks: all snapshots that are not forgotten, oldest first, or those that
-are named or chosen. Each copy has an id of its own and keeps that of its origin, by which it is
-found, too; copying again, on, or back makes nothing twice. A copy that was interrupted is
+Copies what the other store lacks: all snapshots that are not forgotten, oldest first, or those
+that are named or chosen. Each copy has an id of its own and keeps that of its origin, by which
+it is found, too; copying again, on, or back makes nothing twice. A copy that was interrupted is
 taken up by the next one.
 
-Where there is no store yet, one is created that is opened by what opens the first one; `yester init
---like` does the same. Between two such stores packs are copied as they are. Into any other store
-everything is read and sealed anew. The second store's key is the first one's unless told otherwise.
+Where there is no store yet, one is created that is opened by what opens the first one; `yester
+init --like` does the same. Between two such stores packs are copied as they are. Into any other
+store everything is read and sealed anew. The second store's key is the first one's unless told
+otherwise.
 
-What was copied is looked for in the other store, and read back where that is a directory, before a
-snapshot is committed. A snapshot of which something is damaged here is not copied: exit code 13.
+What was copied is looked for in the other store, and read back where that is a directory, before
+a snapshot is committed. A snapshot of which something is damaged here is not copied: exit code
+13.
 
 Examples:
   yester copy --to /mnt/disk/backup

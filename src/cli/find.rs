@@ -26,10 +26,10 @@ use crate::repo::snapshots::Snapshot;
 /// Find paths in all snapshots, by name, kind, size or time
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Prints a line for each version of a path in each series of snapshots: size, time of the last change,
-the first and the last snapshot that hold it, how many do, and the path. A pattern with a / is
-matched from the root, and ** stands for any number of directories. All filters must hold. To find
-nothing is no failure.
+Prints a line for each version of a path in each series of snapshots: size, time of the last
+change, the first and the last snapshot that hold it, how many do, and the path. A pattern with a
+/ is matched from the root, and ** stands for any number of directories. All filters must hold.
+To find nothing is no failure.
 
 TIME is a date, a date and time in UTC, an RFC 3339 time, or an age such as 90m, 12h, 2d or 3w.
 

@@ -26,18 +26,18 @@ use report::Report;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The rules apply to each series (the snapshots of one source from one host) by itself. Each rule
-keeps by itself, and what none keeps is forgotten: it is in no list and no mount any more, and the
-first `yester gc` that runs a week later or more gives its space back. Until then --undo brings it
-back, under a new id; `yester snapshots --forgotten` lists what can be brought back.
+keeps by itself, and what none keeps is forgotten: it is in no list and no mount any more, and
+the first `yester gc` that runs a week later or more gives its space back. Until then --undo
+brings it back, under a new id; `yester snapshots --forgotten` lists what can be brought back.
 
-Days, weeks, months and years are those of the local time zone (TZ, else /etc/localtime). Those that
-have no snapshot are not counted, and of the others the last snapshot is kept. Protected snapshots
-are kept beside the rest. Suspicious ones are counted apart, and so are those of a clock that is
-ahead: they push nothing out. The latest good snapshot of a series is always kept.
+Days, weeks, months and years are those of the local time zone (TZ, else /etc/localtime). Those
+that have no snapshot are not counted, and of the others the last snapshot is kept. Protected
+snapshots are kept beside the rest. Suspicious ones are counted apart, and so are those of a
+clock that is ahead: they push nothing out. The latest good snapshot of a series is always kept.
 
-Where many snapshots came at once, so that the rules would keep these alone, nothing is forgotten in
-any series: exit code 1. The same holds for SNAPs after which a series would have no good snapshot.
---force does it all the same. A SNAP that is forgotten already is named: exit code 0.
+Where many snapshots came at once, so that the rules would keep these alone, nothing is forgotten
+in any series: exit code 1. The same holds for SNAPs after which a series would have no good
+snapshot. --force does it all the same. A SNAP that is forgotten already is named: exit code 0.
 
 --configured applies the `keep` of each source to what this host backed up. A series that is
 refused keeps no other from being thinned out: exit code 3.

@@ -28,10 +28,10 @@ that are mostly garbage, or many and small. A snapshot goes a week after it was 
 missing: exit code 13.
 
 Backups go on meanwhile, from this host and others: nobody is locked out. A backup that began
-before may rely on what is to go, so that it is waited for. If it takes longer than --wait, nothing
-is deleted yet; the next run goes on where this one stopped, as it does if one is killed. A host
-that shows no sign of life for a day is waited for no longer: its backup fails, and is to be made
-anew.
+before may rely on what is to go, so that it is waited for. If it takes longer than --wait,
+nothing is deleted yet; the next run goes on where this one stopped, as it does if one is killed.
+A host that shows no sign of life for a day is waited for no longer: its backup fails, and is to
+be made anew.
 
 Needs a store that creates objects conditionally, and tries that first. For one that does not,
 --exclusive asserts that no other host writes: what others began is waited for no longer.

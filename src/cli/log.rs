@@ -21,10 +21,10 @@ use crate::repo::snapshots::Snapshot;
 /// Show the versions of one path, newest first
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Shows for each series of snapshots that holds the path: since when a version was seen, the first and
-the last snapshot that hold it, how many do, its size and time, and in what it differs from the
-version before. For a directory, `below` says that something in it differs; see `yester diff`.
-Versions that differ in ctime or btime alone are one.
+Shows for each series of snapshots that holds the path: since when a version was seen, the first
+and the last snapshot that hold it, how many do, its size and time, and in what it differs from
+the version before. For a directory, `below` says that something in it differs; see `yester
+diff`. Versions that differ in ctime or btime alone are one.
 
 Examples:
   yester log /etc/passwd

@@ -15,8 +15,8 @@ use crate::repo::snapshots::Snapshot;
 /// Protect snapshots from being forgotten
 #[derive(Debug, Args)]
 #[command(after_help = "\
-No rule of `yester forget` forgets a protected snapshot, nor do they count it: they keep others as if
-it were not there. --end ends that.
+No rule of `yester forget` forgets a protected snapshot, nor do they count it: they keep others
+as if it were not there. --end ends that.
 
 What is forgotten already cannot be protected: `yester forget --undo` brings it back first.
 

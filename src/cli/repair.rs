@@ -24,22 +24,22 @@ use crate::repo::snapshots::Snapshot;
 /// Bring back what is damaged or missing
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Looks for packs that are missing or of another length, and reads those that this host found damaged
-before; run `yester verify` first, or give --read to read all. With --from, each is brought back
-from a store of the same keys, as `yester copy` and `yester init --like` make them: what comes from
-there must have the hash that the pack's name is.
+Looks for packs that are missing or of another length, and reads those that this host found
+damaged before; run `yester verify` first, or give --read to read all. With --from, each is
+brought back from a store of the same keys, as `yester copy` and `yester init --like` make them:
+what comes from there must have the hash that the pack's name is.
 
-What nothing can bring back is taken out of the index: what is left of such a pack is written anew,
-and the next backup of every host stores again what is lost, if it still has it. Snapshots that need
-what is lost are named: exit code 13. Index objects that do not open are made anew from what the
-packs say of themselves. A snapshot that does not open is put back from this host's cache, or copied
-from the other store, under a new id.
+What nothing can bring back is taken out of the index: what is left of such a pack is written
+anew, and the next backup of every host stores again what is lost, if it still has it. Snapshots
+that need what is lost are named: exit code 13. Index objects that do not open are made anew from
+what the packs say of themselves. A snapshot that does not open is put back from this host's
+cache, or copied from the other store, under a new id.
 
 Backups and collections may run meanwhile.
 
-What does not open under gc/, and snapshots that nothing can bring back, stop every collection. They
-are deleted with --discard-unreadable alone, which asserts that nobody else uses the store just now,
-and that no newer program wrote them.
+What does not open under gc/, and snapshots that nothing can bring back, stop every collection.
+They are deleted with --discard-unreadable alone, which asserts that nobody else uses the store
+just now, and that no newer program wrote them.
 
 Examples:
   yester repair --dry-run

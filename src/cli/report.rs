@@ -20,7 +20,8 @@ enum Format {
 /// Report what a month was like: backups, growth, verifications, incidents
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Says what this host's journal knows, by the sources and stores of the configuration. Opens no store.
+Says what this host's journal knows, by the sources and stores of the configuration. Opens no
+store.
 
 Examples:
   yester report --month last

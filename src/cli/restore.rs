@@ -24,8 +24,9 @@ use report::PlanLines;
 What is damaged, refused or kept is named, and the rest is restored: exit code 13 for damage, 3
 for the others. What could be read of a damaged file becomes NAME.partial, and NAME.partial.gaps
 says what is missing of it. Nothing is ever written outside the target, and what is restored is
-on the disk when the command ends. If it is interrupted, run it again with --overwrite if-changed.
-If it was killed, or the power failed, .yester-*.new files may be left, which can be removed.
+on the disk when the command ends. If it is interrupted, run it again with --overwrite
+if-changed. If it was killed, or the power failed, .yester-*.new files may be left, which can be
+removed.
 
 Owners go by name if root restores, so that files follow a user whose number is another one here.
 A whole system that is restored from a rescue disk wants --ownership by-number.

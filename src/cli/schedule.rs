@@ -14,9 +14,9 @@ use crate::jobs::schedule::{self, Changes, Programs, ScheduleError, ScheduleOpti
 /// Have this host start `yester run` when something is due
 #[derive(Debug, Args)]
 #[command(after_help = "\
-What is written follows from the configuration: install it again after a change of schedules, stores
-or sources. Beside the runs, `yester status --alert` is started every 15 minutes; it notices runs that
-do not come.
+What is written follows from the configuration: install it again after a change of schedules,
+stores or sources. Beside the runs, `yester status --alert` is started every 15 minutes; it
+notices runs that do not come.
 
 Examples:
   yester schedule show
@@ -31,8 +31,8 @@ pub(super) struct ScheduleArgs {
 enum What {
     /// Write and enable timers of systemd, or a file in /etc/cron.d
     #[command(after_help = "\
-May be given again at any time. A file that is not from yester is never overwritten. Timers take the
-place of the file for cron, and the other way round.
+May be given again at any time. A file that is not from yester is never overwritten. Timers take
+the place of the file for cron, and the other way round.
 
 Example:
   yester schedule install --systemd")]
@@ -87,7 +87,12 @@ pub(super) fn run(context: &Context, args: ScheduleArgs) -> Result<(), CommandEr
             }
             report(context, &changes)?;
             if !changes.active {
-                context.tell("systemd does not run here: enable yester-run.timer and yester-status.timer where it does");
+                context.tell(match scheduler {
+                    Scheduler::Systemd => {
+                        "systemd does not run here: enable yester-run.timer and yester-status.timer where it does"
+                    }
+                    Scheduler::Cron => "there is no cron here: install it, or nothing starts runs",
+                });
             }
             Ok(())
         }

@@ -23,9 +23,9 @@ use new::{NewKey, NewKeyArgs};
 /// Manage what opens the store, and make ingest-only keys for hosts
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Any number of passphrases, key files and recovery keys, up to 64, open a store; each lies in it as a
-key of its own. An ingest-only key opens nothing: with it a host makes backups, lists its own, and
-reads nothing back. docs/security.md says what each kind of access allows.
+Any number of passphrases, key files and recovery keys, up to 64, open a store; each lies in it
+as a key of its own. An ingest-only key opens nothing: with it a host makes backups, lists its
+own, and reads nothing back. docs/security.md says what each kind of access allows.
 
 Examples:
   yester key list
@@ -43,8 +43,8 @@ enum What {
     List,
     /// Add a passphrase, a key file or a recovery key
     #[command(after_help = "\
-Asks for the new passphrase twice unless told otherwise. The new key is read back and opened before
-it is reported.
+Asks for the new passphrase twice unless told otherwise. The new key is read back and opened
+before it is reported.
 
 Examples:
   yester key add
@@ -55,8 +55,8 @@ Examples:
     },
     /// Remove a key: what it was made for no longer opens the store
     #[command(after_help = "\
-The last key besides recovery keys stays, and so does the one in use unless --force is given. Whoever
-kept a copy of the store's keys folder can still open the store with what was removed.
+The last key besides recovery keys stays, and so does the one in use unless --force is given.
+Whoever kept a copy of the store's keys folder can still open the store with what was removed.
 
 Example:
   yester key remove 3fa92c1100112233")]
@@ -70,9 +70,9 @@ Example:
     },
     /// Replace the passphrase or key in use by a new one
     #[command(after_help = "\
-The new key is added and proven to open the store before the old one is removed. The root secret of
-the store stays: who knows the old passphrase or key and kept a copy of the store's keys folder can
-still read everything, later backups too. Against that only a new store helps.
+The new key is added and proven to open the store before the old one is removed. The root secret
+of the store stays: who knows the old passphrase or key and kept a copy of the store's keys
+folder can still read everything, later backups too. Against that only a new store helps.
 
 Examples:
   yester key rotate
@@ -83,9 +83,9 @@ Examples:
     },
     /// Make an ingest-only key for a host
     #[command(after_help = "\
-With this key, given by --key-file or YESTER_KEY_FILE, the host makes backups under its own name and
-lists those that it made. It reads nothing, not what it wrote either. The store keeps no list of such
-keys: to take one back, take away the host's right to write to the store.
+With this key, given by --key-file or YESTER_KEY_FILE, the host makes backups under its own name
+and lists those that it made. It reads nothing, not what it wrote either. The store keeps no list
+of such keys: to take one back, take away the host's right to write to the store.
 
 Example:
   yester key export --host db1 --output db1.ingest-key")]

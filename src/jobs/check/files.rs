@@ -10,7 +10,7 @@ use rustix::fs::{Access, access};
 
 use super::{CheckOptions, Finding, source};
 use crate::jobs::config::{AlertConfig, Channel, Config, SecretPlace, Text};
-use crate::jobs::{secret, sources};
+use crate::jobs::{schedule, secret, sources};
 use crate::progress::error_chain;
 
 /// No clock that is right shows less.
@@ -116,6 +116,19 @@ pub(super) fn alert(subject: &str, alert: &AlertConfig, options: &CheckOptions) 
     Finding::ok(subject, "what it needs is there; nothing was sent")
 }
 
+/// Checks that something starts runs.
+pub(super) fn schedule(root: &Path) -> Finding {
+    const SUBJECT: &str = "schedule";
+    if schedule::is_installed(root) {
+        return Finding::ok(SUBJECT, "runs are started when something is due");
+    }
+    Finding::warning(
+        SUBJECT,
+        "nothing starts `yester run` on this host, but for what you have written yourself",
+    )
+    .advise("run: yester schedule install")
+}
+
 /// Checks that metrics can be written.
 pub(super) fn metrics(config: &Config) -> Vec<Finding> {
     const SUBJECT: &str = "metrics";
@@ -152,6 +165,7 @@ mod tests {
             path: "/bin".into(),
             environment: Arc::new(|_| None),
             program: "/bin/false".into(),
+            root: "/".into(),
             worker_options: Vec::new(),
             timeout: Duration::from_secs(1),
         };

@@ -96,6 +96,8 @@ pub struct CheckOptions {
     pub environment: Environment,
     /// This program, which is run to open stores.
     pub program: PathBuf,
+    /// The root folder of the host.
+    pub root: PathBuf,
     /// Options of every command that are handed on to it.
     pub worker_options: Vec<OsString>,
     /// How long to wait for an answer.
@@ -158,6 +160,7 @@ fn tasks(config: &Config) -> Vec<(String, Task)> {
         let found = subject.clone();
         tasks.push((subject, Box::new(move |_, options| vec![files::alert(&found, &alert, options)])));
     }
+    tasks.push(("schedule".to_owned(), Box::new(|_, options| vec![files::schedule(&options.root)])));
     if config.metrics.is_some() {
         tasks.push(("metrics".to_owned(), Box::new(|config, _| files::metrics(config))));
     }

@@ -15,6 +15,9 @@ use crate::ops::ingest::CommandLine;
 use crate::path::escape;
 use crate::progress::error_chain;
 
+/// Lines that are shown of what a program said.
+const SAID_LINES: usize = 3;
+
 /// Checks a source, without backing it up.
 pub(super) fn check(subject: &str, source: &SourceConfig, options: &CheckOptions) -> Vec<Finding> {
     let mut findings = match &source.kind {
@@ -156,8 +159,13 @@ fn ask(source: &SourceConfig, line: &CommandLine, options: &CheckOptions) -> Res
         End::TimedOut => Err(format!("{name} did not answer within {}", human::duration(options.timeout))),
         end => {
             let log = hide(&ended.log());
-            let said = log.lines().rev().find(|line| !line.trim().is_empty());
-            Err(said.map_or_else(|| format!("{name} failed: {end}"), |line| escape(line.as_bytes())))
+            let said: Vec<String> = log
+                .lines()
+                .map(|line| escape(line.trim().as_bytes()))
+                .filter(|line| !line.is_empty())
+                .take(SAID_LINES)
+                .collect();
+            Err(if said.is_empty() { format!("{name} failed: {end}") } else { said.join("; ") })
         }
     }
 }

@@ -19,7 +19,8 @@ impl ScheduleOptions {
     pub fn of(config: &Config, path: PathBuf, program: PathBuf, mail_to: String) -> Self {
         let directories = config.stores.iter().filter_map(|store| store.location.directory());
         let metrics = config.metrics.as_ref().and_then(|metrics| metrics.textfile.parent());
-        let status_writable: Vec<PathBuf> = metrics.map(Path::to_owned).into_iter().collect();
+        let status_writable: Vec<PathBuf> =
+            metrics.map(Path::to_owned).into_iter().chain(config.writable.iter().cloned()).collect();
         let stores = directories.map(|directory| existing(directory).to_owned());
         let writable: BTreeSet<PathBuf> = stores.chain(status_writable.iter().cloned()).collect();
         let credentials: BTreeSet<&str> = secrets(config)

@@ -11,6 +11,9 @@ use std::process::{Command, Stdio};
 
 use super::{MARK, SYSTEMD_RUNS, ScheduleError, ScheduleFile, ScheduleOptions, Scheduler, files, systemd};
 
+/// Programs of cron, below the root.
+const CRONS: [&str; 4] = ["usr/sbin/cron", "usr/sbin/crond", "usr/bin/crond", "usr/sbin/fcron"];
+
 /// Runs programs of the system.
 pub trait Runner {
     /// Runs a program to its end.
@@ -46,7 +49,7 @@ pub struct Changes {
     pub unchanged: Vec<PathBuf>,
     /// Files that were taken away.
     pub removed: Vec<PathBuf>,
-    /// Whether the scheduler is at work with them now. cron is by itself; systemd is told where it runs.
+    /// Whether the scheduler is at work with them now: cron is wherever it is installed, systemd is told where it runs.
     pub active: bool,
 }
 
@@ -73,8 +76,16 @@ pub fn install(
         Scheduler::Systemd => Scheduler::Cron,
         Scheduler::Cron => Scheduler::Systemd,
     };
-    let mut changes = Changes::default();
-    take_away(other, &ours(other, root)?, root, runner, &mut changes)?;
+    let active = match scheduler {
+        Scheduler::Cron => CRONS.iter().any(|program| root.join(program).exists()),
+        Scheduler::Systemd => is_running(root),
+    };
+    let mut changes = Changes { active, ..Changes::default() };
+    let of_other = ours(other, root)?;
+    // On this host, what starts runs is not taken away for what cannot.
+    if changes.active || root != Path::new("/") {
+        take_away(other, &of_other, root, runner, &mut changes)?;
+    }
     for ScheduleFile { path, text } in files {
         let path = below(root, &path);
         if existing.iter().any(|(name, content)| *name == path && *content == text) {
@@ -84,10 +95,6 @@ pub fn install(
             changes.written.push(path);
         }
     }
-    changes.active = match scheduler {
-        Scheduler::Cron => true,
-        Scheduler::Systemd => is_running(root),
-    };
     if scheduler == Scheduler::Systemd && changes.active {
         systemctl(runner, &["daemon-reload"])?;
         systemctl(runner, &[&["enable", "--now"], &systemd::TIMERS[..]].concat())?;
@@ -106,6 +113,13 @@ pub fn remove(root: &Path, runner: &mut dyn Runner) -> Result<Changes, ScheduleE
     take_away(Scheduler::Systemd, &units, root, runner, &mut changes)?;
     take_away(Scheduler::Cron, &crontab, root, runner, &mut changes)?;
     Ok(changes)
+}
+
+/// Tells whether [`install`] has written files here, for whichever scheduler.
+#[must_use]
+pub fn is_installed(root: &Path) -> bool {
+    let found = |scheduler| ours(scheduler, root).is_ok_and(|files| !files.is_empty());
+    found(Scheduler::Systemd) || found(Scheduler::Cron)
 }
 
 /// Returns the files of a scheduler that are there, with their content.

@@ -20,7 +20,7 @@ use crate::jobs::calendar::Schedule;
 use crate::jobs::secret::Credential;
 
 pub use error::ScheduleError;
-pub use install::{Changes, Programs, Runner, install, remove};
+pub use install::{Changes, Programs, Runner, install, is_installed, remove};
 
 /// The first line of every file. What does not begin with it is never overwritten or removed.
 const MARK: &str = "# Written by `yester schedule install`, taken away by `yester schedule remove`.\n";

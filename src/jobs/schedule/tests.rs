@@ -24,6 +24,8 @@ fn host() -> tempfile::TempDir {
     for folder in [SYSTEMD_FOLDER, CRON_FOLDER, SYSTEMD_RUNS] {
         fs::create_dir_all(root.path().join(folder)).unwrap();
     }
+    fs::create_dir_all(root.path().join("usr/sbin")).unwrap();
+    fs::write(root.path().join("usr/sbin/cron"), "").unwrap();
     root
 }
 
