@@ -134,6 +134,12 @@ fn what_a_run_would_fail_of_is_told() {
     assert!(ran.fails(1).contains("problems"), "{}", ran.stderr);
     let found = findings(&ran);
     told(&found, "problem", "configuration", &["holds passwords", "chmod 600"]);
+    let run = host.cron(&["run", "absent"]);
+    assert!(
+        run.stderr.contains("holds passwords and can be read by others; run: chmod 600"),
+        "{}",
+        run.stderr
+    );
     told(&found, "problem", "store local", &["less than 99%", "[preflight]"]);
     told(&found, "problem", "store wrong", &["key"]);
     told(&found, "problem", "store wrong", &["can be read by others", "chmod 600"]);

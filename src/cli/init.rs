@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
@@ -10,6 +9,7 @@ use serde_json::json;
 use super::context::Context;
 use super::credentials::{self, KeySource};
 use super::exit::{CommandError, ErrorKind};
+use super::place::{create_place, refuse_used_directory};
 use super::{output, second};
 use crate::chunker::ChunkerParams;
 use crate::crypto::slot::{Credential, FileKey};
@@ -17,9 +17,7 @@ use crate::human;
 use crate::repo::open::{CreateOptions, absent};
 use crate::repo::{RepoError, Repository};
 use crate::store::key::Prefix;
-use crate::store::local::LocalStore;
 use crate::store::location::Location;
-use crate::store::{ObjectStore, StoreErrorKind};
 
 /// Create a store
 #[derive(Debug, Args)]
@@ -92,21 +90,6 @@ pub(super) fn run(context: &Context, args: InitArgs) -> Result<(), CommandError>
     }
 }
 
-/// Makes the directory of a store; a bucket must be there.
-pub(super) fn create_place(
-    context: &Context,
-    location: &Location,
-) -> Result<Arc<dyn ObjectStore>, CommandError> {
-    let Location::Directory(path) = location else { return context.open_place(location) };
-    match LocalStore::create(path) {
-        Ok(store) => Ok(Arc::new(store)),
-        Err(error) if error.kind() == StoreErrorKind::NotFound => {
-            Err(CommandError::new(ErrorKind::Failed, error).hint("its parent directory must exist"))
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// Creates a store with the keys of another one.
 fn create_like(context: &Context, location: &Location, like: &Location) -> Result<(), CommandError> {
     let source = context.key_source_of(like);
@@ -121,24 +104,6 @@ fn create_like(context: &Context, location: &Location, like: &Location) -> Resul
     }
     second::create_like(context, location, &repo)?;
     if context.json() { print_document(location, None) } else { Ok(()) }
-}
-
-/// A store does not share its directory. What an `init` that broke off left behind is no obstacle.
-pub(super) fn refuse_used_directory(location: &Location) -> Result<(), CommandError> {
-    let Some(path) = location.directory() else { return Ok(()) };
-    let Ok(entries) = std::fs::read_dir(path) else { return Ok(()) };
-    let ours = ["config", "keys", "tmp", "lost+found"];
-    let stranger =
-        entries.flatten().map(|entry| entry.file_name()).find(|name| !ours.iter().any(|own| name == own));
-    // Where there is a store already, the library says so.
-    if stranger.is_none() || path.join("config").is_dir() {
-        return Ok(());
-    }
-    Err(CommandError::message(
-        ErrorKind::Failed,
-        format!("cannot create a store at {location}: the directory is not empty"),
-    )
-    .hint("choose a new or an empty directory"))
 }
 
 /// Refuses a place that has a store, before a key file is made for another one, and one where this host saw a store,

@@ -31,6 +31,7 @@ mod mount_helper;
 mod network;
 mod output;
 mod patterns;
+mod place;
 mod present;
 mod process;
 mod progress;

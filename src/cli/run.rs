@@ -16,6 +16,7 @@ use super::present::Present;
 use super::{output, process, record};
 use crate::human;
 use crate::jobs::alert::Ping;
+use crate::jobs::check::{Finding, exposure};
 use crate::jobs::run::{
     LockError, Operation, RunError, RunOptions, RunStats, Selection, Step, StepOutcome, StepStats, Watch,
     run as run_jobs,
@@ -67,6 +68,9 @@ pub(super) struct RunArgs {
 pub(super) fn run(context: &Context, args: RunArgs) -> Result<(), CommandError> {
     let config = context.configuration()?;
     args.tags.iter().try_for_each(|tag| validate_label("tag", tag))?;
+    if let Some(Finding { message, advice, .. }) = exposure(config) {
+        output::tell(&format!("warning: {message}; {}", advice.join(", ")));
+    }
     let journal = record::open_journal(context)?;
     let options = options(context, args)?;
     let told_to_end =

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use super::context::Context;
 use super::credentials::{self, KeySource};
 use super::exit::{CommandError, ErrorKind};
-use super::init;
 use super::output;
+use super::place::{create_place, refuse_used_directory};
 use crate::crypto::slot::Credential;
 use crate::repo::open::absent;
 use crate::repo::{RepoError, Repository};
@@ -99,8 +99,8 @@ pub(super) fn create_like(
     location: &Location,
     like: &Repository,
 ) -> Result<(), CommandError> {
-    init::refuse_used_directory(location)?;
-    let store = init::create_place(context, location)?;
+    refuse_used_directory(location)?;
+    let store = create_place(context, location)?;
     like.create_like(store.as_ref())?;
     context.tell(&format!("created a store at {location}: what opens {} opens it", like.store().location()));
     Ok(())

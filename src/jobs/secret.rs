@@ -58,6 +58,9 @@ pub enum SecretError {
         /// The program.
         program: String,
     },
+    /// Its variable is not set.
+    #[error("the variable {0}, which holds a secret, is not set here")]
+    NotSet(String),
     /// Nothing is there, or no text.
     #[error("{0} holds no secret: its first line is empty, or no text")]
     Nothing(String),
@@ -99,7 +102,8 @@ pub fn read(
     let bytes = match place {
         SecretPlace::File(path) => read_file(path)?,
         SecretPlace::Variable(name) => {
-            Zeroizing::new(environment(name).unwrap_or_default().into_encoded_bytes())
+            let value = environment(name).ok_or_else(|| SecretError::NotSet(name.clone()))?;
+            Zeroizing::new(value.into_encoded_bytes())
         }
         SecretPlace::Command(argv) => run(argv, TIMEOUT)?,
         SecretPlace::Credential(name) => {

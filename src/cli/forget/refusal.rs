@@ -1,10 +1,10 @@
 //! When `yester forget` had better ask: a burst of new snapshots, or the end of a series.
 
-use super::report::series_name;
 use crate::cli::exit::{CommandError, ErrorKind};
 use crate::human;
 use crate::ops::forget::burst::Burst;
 use crate::ops::forget::{Decision, ForgetPlan, SeriesPlan};
+use crate::path::escape;
 
 /// Why nothing is forgotten unless somebody insists.
 pub(super) struct Refusal<'a> {
@@ -42,6 +42,11 @@ impl Refusal<'_> {
             Cause::End => format!("no good snapshot of {series} would be left"),
         }
     }
+}
+
+/// Returns the name of a series as people read it.
+pub(super) fn series_name(series: &SeriesPlan) -> String {
+    format!("{} from {}", series.source, escape(series.host.as_bytes()))
 }
 
 /// Looks for what is wrong in each series.

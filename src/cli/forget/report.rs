@@ -3,7 +3,7 @@
 use jiff::Zoned;
 use serde_json::{Map, Value, json};
 
-use super::refusal::Refusal;
+use super::refusal::{Refusal, series_name};
 use crate::cli::output::{Align, Table};
 use crate::cli::snapshots::{full_document, state_words};
 use crate::human;
@@ -96,11 +96,6 @@ impl Report<'_> {
             "snapshots": series.decisions.iter().map(decision_document).collect::<Vec<_>>(),
         })
     }
-}
-
-/// Returns the name of a series as people read it.
-pub(super) fn series_name(series: &SeriesPlan) -> String {
-    format!("{} from {}", series.source, escape(series.host.as_bytes()))
 }
 
 fn decision_document(decision: &Decision) -> Map<String, Value> {

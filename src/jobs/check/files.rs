@@ -39,6 +39,13 @@ pub(super) fn configuration(config: &Config) -> Vec<Finding> {
         let message = format!("{} holds passwords and can be read by others", path.display());
         return vec![Finding::problem(SUBJECT, message).advise(repair)];
     }
+    if config.sources.is_empty() {
+        let message = format!("{} has no source: nothing is backed up", path.display());
+        return vec![
+            Finding::warning(SUBJECT, message)
+                .advise("add one, such as [source.etc] with paths = [\"/etc\"]"),
+        ];
+    }
     let (stores, sources) = (config.stores.len() as u64, config.sources.len() as u64);
     let counted = |number, what| crate::human::counted(number, what);
     let message = format!("{}: {}, {}", path.display(), counted(stores, "store"), counted(sources, "source"));

@@ -104,6 +104,12 @@ pub struct CheckOptions {
     pub timeout: Duration,
 }
 
+/// Returns what is wrong with who may read and write the configuration; nothing if all is well.
+#[must_use]
+pub fn exposure(config: &Config) -> Option<Finding> {
+    files::configuration(config).into_iter().find(|finding| finding.state == State::Problem)
+}
+
 type Task = Box<dyn FnOnce(&Config, &CheckOptions) -> Vec<Finding> + Send>;
 
 /// Tries everything that a configuration names. What was found is in the order of the file.

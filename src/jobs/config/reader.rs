@@ -214,8 +214,13 @@ impl<'a> Item<'a> {
 
     /// Returns a table.
     pub(super) fn section(&self) -> Option<Section<'a>> {
+        self.section_like("{ key = … }")
+    }
+
+    /// Returns a table; says what one looks like where it is none.
+    pub(super) fn section_like(&self, example: &str) -> Option<Section<'a>> {
         let Some(table) = self.value.get_ref().as_table() else {
-            self.mismatch("a table such as { key = … }");
+            self.mismatch(&format!("a table such as {example}"));
             return None;
         };
         Some(Section {

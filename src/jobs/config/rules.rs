@@ -243,7 +243,9 @@ fn levels<T: Clone>(
     match section.item(name) {
         None => base.clone(),
         Some(item) if item.is_off() => Levels::none(),
-        Some(item) => item.section().map_or_else(|| base.clone(), |section| levels_of(section, read)),
+        Some(item) => item
+            .section_like("{ warning = …, critical = … }")
+            .map_or_else(|| base.clone(), |section| levels_of(section, read)),
     }
 }
 

@@ -74,7 +74,7 @@ pub enum Text {
 impl SecretPlace {
     /// Reads `{ file | env | command | credential = … }`.
     pub(super) fn read(item: &Item<'_>) -> Option<Self> {
-        let section = item.section()?;
+        let section = item.section_like("{ file = \"/etc/yester/secret\" }")?;
         let places = [
             section.item("file").map(|item| item.path().map(Self::File)),
             section.item("env").map(|item| item.text().map(|name| Self::Variable(name.to_owned()))),

@@ -45,7 +45,7 @@ pub(super) fn switchable<T>(
 
 /// Reads a policy: `{ daily = 7, weekly = 4, within = "30d" }`.
 pub(super) fn keep(item: &Item<'_>) -> Option<Policy> {
-    let section = item.section()?;
+    let section = item.section_like("{ daily = 7, weekly = 4 }")?;
     let number = |name| section.item(name).and_then(|item| item.number(1..=100_000)).unwrap_or_default();
     let policy = Policy {
         last: number("last"),

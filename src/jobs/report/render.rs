@@ -92,7 +92,9 @@ fn blocks(report: &Report, zone: &TimeZone) -> Vec<Block> {
     });
     blocks.push(Block::Heading("What was wrong".to_owned()));
     blocks.push(if report.incidents.is_empty() {
-        Block::Paragraph("Nothing was found to be wrong.".to_owned())
+        let runs: u64 = report.sources.iter().map(|source| source.runs).sum();
+        let text = if runs == 0 { "There was no backup." } else { "Nothing was found to be wrong." };
+        Block::Paragraph(text.to_owned())
     } else {
         Block::Table {
             headings: vec!["began", "ended", "what", "rule", "how it was told"],
