@@ -14,8 +14,8 @@ const ENCODED: [&str; 3] = [
     "AG9wc0BhY21lLm9yZwBvdGhlci1odW50ZXI0",
 ];
 
-/// Mail servers that take nothing without TLS and a login; one begins with TLS. They repeat a password that they refuse,
-/// one password for good, the other as if it were to pass.
+/// Mail servers that take nothing without TLS and a login; one begins with TLS. They repeat a password that they
+/// refuse, one password for good, the other as if it were to pass.
 const SERVERS: &str = r#"
 /usr/bin/python3 - <<'END' &
 import ssl, threading

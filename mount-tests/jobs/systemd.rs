@@ -1,5 +1,5 @@
-//! What is installed for systemd, under a systemd that runs: one of its own, in namespaces of its own, over the files of
-//! this machine, of which it changes none.
+//! What is installed for systemd, under a systemd that runs: one of its own, in namespaces of its own, over the files
+//! of this machine, of which it changes none.
 
 use std::fs;
 use std::process::Command;

@@ -212,8 +212,8 @@ impl Context {
         opened.iter().filter_map(|(_, store)| store.traffic()).reduce(|one, other| one + other)
     }
 
-    /// Returns the number of threads that read a store, at least 1: more than decode at a time if it is so far away that
-    /// most of them wait for it.
+    /// Returns the number of threads that read a store, at least 1: more than decode at a time if it is so far away
+    /// that most of them wait for it.
     pub(super) fn reading_threads(&self, repo: &Repository) -> usize {
         self.threads().max(repo.store().requests_at_once())
     }

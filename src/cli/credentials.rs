@@ -60,7 +60,8 @@ impl KeySource {
         }
     }
 
-    /// Tells whether this is the file of an ingest-only key. One that cannot be read is for whoever opens the store to say.
+    /// Tells whether this is the file of an ingest-only key. One that cannot be read is for whoever opens the store to
+    /// say.
     pub(super) fn is_ingest_only(&self) -> bool {
         let Self::KeyFile(path) = self else { return false };
         let text = std::fs::read_to_string(path).map(Zeroizing::new);
@@ -108,8 +109,8 @@ impl KeySource {
     }
 }
 
-/// Returns what a text opens: the text of a key file, a recovery key or an ingest-only key as such, everything else as a
-/// passphrase.
+/// Returns what a text opens: the text of a key file, a recovery key or an ingest-only key as such, everything else as
+/// a passphrase.
 fn credential_of(text: Zeroizing<String>) -> Result<Credential, CommandError> {
     if FileKey::looks_like(&text) || ingest_key::looks_like(&text) {
         return parse_key(&text).map_err(|source| CommandError::new(ErrorKind::WrongKey, source));

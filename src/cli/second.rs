@@ -39,8 +39,8 @@ impl SecondKey<'_> {
     }
 }
 
-/// Opens the second store: with the key that was given for it, else with that of the first store, else with what a person
-/// types.
+/// Opens the second store: with the key that was given for it, else with that of the first store, else with what a
+/// person types.
 pub(super) fn open(
     context: &Context,
     location: &Location,
@@ -84,8 +84,8 @@ fn ask(context: &Context, location: &Location) -> Result<Repository, CommandErro
     }
 }
 
-/// Refuses to create a store where this host saw one before: its disk may not be mounted, and what would be written there
-/// would lie below the mount point.
+/// Refuses to create a store where this host saw one before: its disk may not be mounted, and what would be written
+/// there would lie below the mount point.
 pub(super) fn require_unseen(context: &Context, location: &Location) -> Result<(), CommandError> {
     match absent(&context.folders().state, &location.to_string())? {
         RepoError::NoStore(_) => Ok(()),

@@ -1,5 +1,5 @@
-//! Programs that are run with a time limit: workers, hooks, questions to servers, alerts. What they say is kept, up to a
-//! bound.
+//! Programs that are run with a time limit: workers, hooks, questions to servers, alerts. What they say is kept, up to
+//! a bound.
 
 use std::fmt;
 use std::io::{self, Read, Write};

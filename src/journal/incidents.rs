@@ -1,7 +1,7 @@
 //! What is wrong for how long, who was told of it, and which alerts did not arrive.
 //!
-//! An incident is one finding from when it was first seen until it is gone. It only grows graver: whoever was told of the
-//! worst needs to hear of its end next. What is wrong, and who is to be told, is decided elsewhere.
+//! An incident is one finding from when it was first seen until it is gone. It only grows graver: whoever was told of
+//! the worst needs to hear of its end next. What is wrong, and who is to be told, is decided elsewhere.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -115,8 +115,9 @@ impl Journal {
         lock().map_err(JournalError::folder(&self.path))
     }
 
-    /// Takes over what is found to be wrong at `now`: what is new opens an incident, what is graver than before makes its
-    /// incident so, and an incident whose rule `concerns` those that were looked at ends if it is not found any more.
+    /// Takes over what is found to be wrong at `now`: what is new opens an incident, what is graver than before makes
+    /// its incident so, and an incident whose rule `concerns` those that were looked at ends if it is not found any
+    /// more.
     ///
     /// # Errors
     /// Fails if the file cannot be written.

@@ -235,8 +235,8 @@ impl Journal {
             .map_err(JournalError::database("update", &self.path))
     }
 
-    /// Records which store a run works on that began before it was opened, and that this process does its work: it goes on
-    /// if the process ends that began it.
+    /// Records which store a run works on that began before it was opened, and that this process does its work: it goes
+    /// on if the process ends that began it.
     ///
     /// # Errors
     /// Fails if the file cannot be written, or if the run is unknown or has ended.

@@ -62,7 +62,8 @@ type Deliver<'a> = dyn Fn(&AlertConfig, &[Message]) -> Delivery + 'a;
 /// The lock is to be older than the health: what another process has found to be over meanwhile would begin anew.
 ///
 /// # Errors
-/// Fails if the journal cannot be read or written. That an alert does not arrive is no error, but is in what is returned.
+/// Fails if the journal cannot be read or written. That an alert does not arrive is no error, but is in what is
+/// returned.
 pub fn evaluate(
     config: &Config,
     journal: &Journal,

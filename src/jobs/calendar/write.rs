@@ -10,8 +10,8 @@ impl Calendar {
     /// Returns the expression for the lines `OnCalendar=` of a timer, of which there may be several.
     ///
     /// Not as it was written: systemd 252 goes wrong with repetitions that lead beyond the end of a day, and stops the
-    /// timer on days at which clocks are set (`4/8:00`). With the same values as a range or a list it does not. Nor does
-    /// it read every list of days that are counted from the end of the month; each range is a line of its own.
+    /// timer on days at which clocks are set (`4/8:00`). With the same values as a range or a list it does not. Nor
+    /// does it read every list of days that are counted from the end of the month; each range is a line of its own.
     #[must_use]
     pub fn to_systemd(&self) -> Vec<String> {
         let weekdays: Vec<_> = (0..7).filter(|day| self.has_weekday(*day)).map(|day| WEEKDAYS[day]).collect();

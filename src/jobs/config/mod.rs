@@ -45,7 +45,8 @@ const RETRY_DELAY: SignedDuration = SignedDuration::from_secs(60);
 
 /// A configuration.
 ///
-/// Every store and source it refers to is in it; at least one store is backed up to. Names are unique within their kind.
+/// Every store and source it refers to is in it; at least one store is backed up to. Names are unique within their
+/// kind.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The file.
@@ -172,7 +173,8 @@ impl Config {
         self.sources.iter().filter(move |source| Some(source.store.as_str()) == origin).filter(chosen)
     }
 
-    /// Returns what a store keeps of each series of a host, by source and host; those are missing of which it keeps all.
+    /// Returns what a store keeps of each series of a host, by source and host; those are missing of which it keeps
+    /// all.
     #[must_use]
     pub fn policies(&self, store: &StoreConfig, host: &str) -> BTreeMap<(String, String), Policy> {
         let kept = self.sources_in(store).filter_map(|source| {

@@ -161,8 +161,8 @@ impl Select {
 }
 
 impl Verify {
-    /// Returns what is verified where nobody says otherwise: all of a disk in twenty days, all of what is paid for by the
-    /// byte in a hundred.
+    /// Returns what is verified where nobody says otherwise: all of a disk in twenty days, all of what is paid for by
+    /// the byte in a hundred.
     fn usual(is_distant: bool) -> Self {
         let millionths = if is_distant { 10_000 } else { 50_000 };
         Self { sample: Share::from_millionths(millionths), schedule: values::fixed(VERIFY_SCHEDULE) }

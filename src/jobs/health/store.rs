@@ -76,7 +76,9 @@ fn is_missing(store: &StoreConfig, history: &StoreHistory) -> Option<(Severity, 
         );
         (Severity::Critical, text)
     } else {
-        let text = format!("There is no store at {location} yet: `yester --store {name} init` makes it.");
+        let like = store.copy_from.as_ref().map(|from| format!(" --like {from}")).unwrap_or_default();
+        let text =
+            format!("There is no store at {location} yet: `yester --store {name} init{like}` makes it.");
         (Severity::Warning, text)
     })
 }

@@ -1,8 +1,8 @@
 //! A run: what is due is backed up, thinned out, copied and verified.
 //!
 //! The run is a supervisor. It opens no store: each step is a worker, the same program with an ordinary command, in a
-//! process of its own with a time limit. A worker that hangs, or that the system kills for want of memory, takes nothing
-//! else along, and is recorded all the same. What a run did can be typed by hand.
+//! process of its own with a time limit. A worker that hangs, or that the system kills for want of memory, takes
+//! nothing else along, and is recorded all the same. What a run did can be typed by hand.
 
 mod due;
 mod lock;
@@ -237,8 +237,8 @@ struct Run<'a> {
 
 /// Runs what is due.
 ///
-/// A step that fails keeps no other from being tried. `told_to_end` is looked at while workers run: they are ended, and the
-/// run with them.
+/// A step that fails keeps no other from being tried. `told_to_end` is looked at while workers run: they are ended, and
+/// the run with them.
 ///
 /// # Errors
 /// See [`RunError`]. What goes wrong with a step is no error of the run, but in its statistics.

@@ -14,7 +14,8 @@ use crate::jobs::secret::Credential;
 const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
 
 impl ScheduleOptions {
-    /// Returns what the files say for a configuration, which `program` is started with. Looks which stores and credentials are there.
+    /// Returns what the files say for a configuration, which `program` is started with. Looks which stores and
+    /// credentials are there.
     #[must_use]
     pub fn of(config: &Config, path: PathBuf, program: PathBuf, mail_to: String) -> Self {
         let directories = config.stores.iter().filter_map(|store| store.location.directory());
@@ -48,8 +49,8 @@ impl ScheduleOptions {
     }
 }
 
-/// Returns all schedules: of backups and copies, and of collections of garbage and verifying where somebody chose one. What
-/// is due once a day or once a week in any case is done by the next run.
+/// Returns all schedules: of backups and copies, and of collections of garbage and verifying where somebody chose one.
+/// What is due once a day or once a week in any case is done by the next run.
 fn schedules(config: &Config) -> Vec<Schedule> {
     let of_sources = config.sources.iter().filter_map(|source| source.schedule.clone());
     let of_stores = config.stores.iter().flat_map(|store| {

@@ -71,8 +71,8 @@ pub struct ScheduleOptions {
     pub config: PathBuf,
     /// When something is due. Not empty.
     pub schedules: Vec<Schedule>,
-    /// Folders that runs write to, beside cache and state: stores, the folder of the metrics. Of one that does not exist
-    /// yet, the folder that it will be made in.
+    /// Folders that runs write to, beside cache and state: stores, the folder of the metrics. Of one that does not
+    /// exist yet, the folder that it will be made in.
     pub writable: Vec<PathBuf>,
     /// Of these, those that `yester status` writes to.
     pub status_writable: Vec<PathBuf>,
@@ -84,8 +84,8 @@ pub struct ScheduleOptions {
     pub low_priority: bool,
     /// Whether the configuration has commands of its own: sources, hooks, alerts, passwords.
     pub runs_commands: bool,
-    /// Whether a source, a store or a server's socket lies in `/tmp` or `/var/tmp`, or a source contains them: a service
-    /// that has a `/tmp` of its own would back up that one.
+    /// Whether a source, a store or a server's socket lies in `/tmp` or `/var/tmp`, or a source contains them: a
+    /// service that has a `/tmp` of its own would back up that one.
     pub uses_tmp: bool,
     /// Who gets mail from cron.
     pub mail_to: String,

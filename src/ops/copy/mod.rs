@@ -1,9 +1,10 @@
 //! Copies of snapshots in a second store, so that the loss of one store is not the loss of the backups.
 //!
 //! Each copy is an ordinary session of the store that is copied to: it opens its mark, looks at what it may rely on,
-//! brings what is missing, and commits, so that nothing else about a store changes and a collector treats it as it treats
-//! every other session. A copy has an id of its own, and its manifest names its origin: so copying again, on, or back
-//! makes nothing twice. What a copy that was interrupted has brought is named by index objects, and the next one finds it.
+//! brings what is missing, and commits, so that nothing else about a store changes and a collector treats it as it
+//! treats every other session. A copy has an id of its own, and its manifest names its origin: so copying again, on, or
+//! back makes nothing twice. What a copy that was interrupted has brought is named by index objects, and the next one
+//! finds it.
 //!
 //! Within a domain, packs are copied as they are ([`packs`]); into another one, everything is read, cut and sealed anew
 //! ([`reseal`]).
@@ -81,7 +82,8 @@ impl CopyPlan {
         Ok(Self { missing, present, unkept: Vec::new() })
     }
 
-    /// Leaves out what the other store would forget again, which a collection there would make room for again and again.
+    /// Leaves out what the other store would forget again, which a collection there would make room for again and
+    /// again.
     ///
     /// `policy` says what is kept of the series of a snapshot; all is where it says nothing. What is there counts.
     ///
@@ -307,8 +309,8 @@ fn copy_one(
         let mut said = said.into_iter().filter(|(is_said, _)| *is_said);
         said.try_for_each(|(_, state)| destination.mark(id, state).map(drop))
     };
-    // Before the commit, so that no death in between leaves a copy that is not protected; and after it, since a collector
-    // deletes marks that belong to no snapshot.
+    // Before the commit, so that no death in between leaves a copy that is not protected; and after it, since a
+    // collector deletes marks that belong to no snapshot.
     say(settled.id()).map_err(CopyError::Destination)?;
     let (copy, _) = settled.commit_copy(manifest).map_err(CopyError::Destination)?;
     let id = copy.id;

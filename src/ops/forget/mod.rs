@@ -67,7 +67,8 @@ impl ForgetPlan {
         Self::by_policies(snapshots, |_| Some(policy), now)
     }
 
-    /// Applies its own policy to each series, as [`by_policy`](Self::by_policy) does. A series without one is not touched.
+    /// Applies its own policy to each series, as [`by_policy`](Self::by_policy) does. A series without one is not
+    /// touched.
     ///
     /// # Errors
     /// Fails if a span of a policy leads out of the calendar.

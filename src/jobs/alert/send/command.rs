@@ -11,7 +11,8 @@ use crate::jobs::outside::{self, End};
 /// A command that takes longer hangs.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Runs a command with a document, and a line end, on its standard input. What it says is nobody's: it may hold secrets.
+/// Runs a command with a document, and a line end, on its standard input. What it says is nobody's: it may hold
+/// secrets.
 pub(super) fn run(argv: &[String], document: &Value) -> Result<(), SendError> {
     let Some((program, arguments)) = argv.split_first() else {
         return Err(SendError::Lasting("the command of the alert is empty".to_owned()));

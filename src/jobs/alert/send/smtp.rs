@@ -1,9 +1,9 @@
 //! Mail.
 //!
 //! STARTTLS is used where the server offers it. With a password it is required, and the server's certificate is
-//! checked: otherwise whoever stands between gets the password. Without one the certificate is not looked at, as between
-//! mail servers: who could show a wrong one could as well hide that there is TLS at all, and a mail that does not arrive
-//! is worse. To this machine itself nothing is encrypted, since nothing leaves it.
+//! checked: otherwise whoever stands between gets the password. Without one the certificate is not looked at, as
+//! between mail servers: who could show a wrong one could as well hide that there is TLS at all, and a mail that does
+//! not arrive is worse. To this machine itself nothing is encrypted, since nothing leaves it.
 
 use std::net::IpAddr;
 use std::time::Duration;

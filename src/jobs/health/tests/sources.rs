@@ -245,3 +245,18 @@ fn a_clock_that_was_set_back_makes_nothing_negative() {
     assert_eq!(health.findings, []);
     assert_eq!(health.sources[0].durations, [SignedDuration::ZERO]);
 }
+
+#[test]
+fn a_backup_that_lacks_something_is_told_until_the_next() {
+    for (rules, expected) in
+        [("", WARNING), ("rules = { partial = \"info\" }", INFO), ("rules = { partial = false }", None)]
+    {
+        let mut past = Past::new(rules, "");
+        past.ran("2026-11-20 03:30", RunOutcome::Partial);
+        assert_eq!(past.found("partial", "2026-11-20 12:00"), expected, "{rules}");
+        past.ran("2026-11-21 03:30", RunOutcome::Failed);
+        assert_eq!(past.found("partial", "2026-11-21 12:00"), expected, "{rules}");
+        past.ran("2026-11-22 03:30", RunOutcome::Succeeded);
+        assert_eq!(past.found("partial", "2026-11-22 12:00"), None);
+    }
+}

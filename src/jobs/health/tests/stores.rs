@@ -44,6 +44,20 @@ fn verifications_can_be_a_warning_or_nothing() {
 }
 
 #[test]
+fn a_store_that_is_gone_is_graver_than_one_that_never_was() {
+    let mut past = Past::new("", &format!("{OFFSITE}[store.drawer]\nurl = \"/d\"\nremovable = true\n"));
+    past.store("drawer").is_missing = true;
+    assert_eq!(past.found("missing", "2026-11-22 12:00"), None, "it may be away");
+    past.store("offsite").is_missing = true;
+    let found = past.finding("missing", past.at("2026-11-22 12:00")).unwrap();
+    assert_eq!(Some(found.severity), WARNING);
+    assert!(found.text.contains("`yester --store offsite init --like local` makes it"), "{}", found.text);
+    past.copied("2026-11-20 03:32");
+    assert_eq!(past.found("missing", "2026-11-22 12:00"), CRITICAL);
+    assert!(past.health(past.at("2026-11-22 12:00")).stores[2].is_missing);
+}
+
+#[test]
 fn a_disk_is_full_at_nine_tenths() {
     let mut past = Past::new("", "");
     for (free_bytes, expected) in [(101, None), (100, WARNING), (0, WARNING), (2000, None)] {
