@@ -282,6 +282,11 @@ fn a_run_that_is_told_to_end_ends_what_it_started() {
     assert!(ran.fails(1).contains("interrupted"), "{}", ran.stderr);
     eventually("what it started has ended", || !is_running(pid));
     assert!(host.snapshots("local", "good").is_empty());
+    // Like a machine that goes down in the middle of a night: it is made up for.
+    assert_eq!(host.runs("ingest")[0].outcome, RunOutcome::Unfinished);
+    host.program("bin/slow", "echo done");
+    is_silent(&host.cron(&["run"]));
+    assert_eq!(host.snapshots("local", "slow").len(), 1);
 }
 
 #[test]

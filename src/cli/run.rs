@@ -225,6 +225,7 @@ fn lines(stats: &StepStats, is_trouble: bool) -> Vec<String> {
         StepOutcome::Partial => "done in part",
         StepOutcome::Suspicious => "not good",
         StepOutcome::Skipped => "left out",
+        StepOutcome::Unfinished => "NOT FINISHED",
         StepOutcome::Failed => "FAILED",
     };
     let what = format!("{} {}", step.operation.name(), step.subject);

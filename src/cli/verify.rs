@@ -15,6 +15,7 @@ use crate::ops::verify::{
 };
 use crate::path::escape;
 use crate::progress::error_chain;
+use crate::repo::RepoError;
 
 /// Each thread holds a piece of a pack, so that more of them cost memory rather than save time.
 const THREADS_MAX: usize = 4;
@@ -102,6 +103,10 @@ fn run_end(verified: &Result<VerifyStats, VerifyError>) -> RunEnd {
             let number = u64::try_from(stats.damaged.len()).unwrap_or(u64::MAX);
             let message = format!("found {}", human::counted(number, "damaged object"));
             (RunOutcome::Failed, stats.bytes_read, message)
+        }
+        // A place that cannot be asked says nothing of what is in it.
+        Err(error @ VerifyError::Repo(RepoError::Store(_))) => {
+            (RunOutcome::Unfinished, 0, error_chain(error))
         }
         Err(error) => (RunOutcome::Failed, 0, error_chain(error)),
     };

@@ -118,7 +118,7 @@ pub enum RunOutcome {
     Failed,
     /// It has not ended yet: its process is alive.
     Running,
-    /// It began and never said how it ended, and its process is gone.
+    /// It was cut off: it says so, or it never said how it ended, and its process is gone.
     Unfinished,
 }
 
@@ -146,7 +146,7 @@ impl RunOutcome {
 /// What a run says when it ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunEnd {
-    /// How it ended. `Running` and `Unfinished` are what others see, and are recorded as `Failed`.
+    /// How it ended; a run that is `Running` says nothing of that, and counts as `Failed`.
     pub outcome: RunOutcome,
     /// The snapshot that it committed.
     pub snapshot: Option<SnapshotId>,
@@ -397,7 +397,8 @@ fn outcome_column(outcome: RunOutcome) -> u8 {
         RunOutcome::Succeeded => 1,
         RunOutcome::Partial => 2,
         RunOutcome::Suspicious => 4,
-        RunOutcome::Failed | RunOutcome::Running | RunOutcome::Unfinished => 3,
+        RunOutcome::Failed | RunOutcome::Running => 3,
+        RunOutcome::Unfinished => 5,
     }
 }
 
@@ -411,6 +412,7 @@ fn read_run(row: &Row<'_>) -> rusqlite::Result<Run> {
         Some(1) => RunOutcome::Succeeded,
         Some(2) => RunOutcome::Partial,
         Some(4) => RunOutcome::Suspicious,
+        Some(5) => RunOutcome::Unfinished,
         Some(_) => RunOutcome::Failed,
         None => {
             let process = Process { pid: row.get(11)?, start: row.get(12)?, boot: row.get(13)? };

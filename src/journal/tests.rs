@@ -84,6 +84,16 @@ fn runs_are_found_by_source_and_by_place() {
 }
 
 #[test]
+fn what_was_cut_off_is_recorded_as_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&folder.path().join("journal.sqlite")).unwrap();
+    let run = journal.begin(&start("ingest", "shop")).unwrap();
+    journal.finish(run, &end(RunOutcome::Unfinished, "interrupted")).unwrap();
+    let run = journal.run(run).unwrap().unwrap();
+    assert_eq!((run.outcome, run.finished.is_some()), (RunOutcome::Unfinished, true));
+}
+
+#[test]
 fn what_was_accepted_did_not_fail() {
     let folder = tempfile::tempdir().unwrap();
     let journal = Journal::open(&folder.path().join("journal.sqlite")).unwrap();

@@ -7,7 +7,9 @@ use crate::journal::{Run, RunOutcome};
 /// Returns why a backup was not good, in words; `message` is what it said of that.
 pub(in crate::jobs) fn why(outcome: RunOutcome, message: String) -> String {
     match outcome {
-        RunOutcome::Unfinished => "it never ended: it was killed, or the machine went down".to_owned(),
+        RunOutcome::Unfinished => {
+            "it never came to its end: it was interrupted or killed, or the machine went down".to_owned()
+        }
         RunOutcome::Suspicious => format!("the dump may not be whole: {message}"),
         _ => message,
     }

@@ -118,6 +118,8 @@ pub enum StepOutcome {
     Suspicious,
     /// Nothing was done, and nothing had to be: why is said.
     Skipped,
+    /// It was ended before it came to anything, and is still to be done.
+    Unfinished,
     /// It failed.
     Failed,
 }
@@ -131,6 +133,7 @@ impl StepOutcome {
             Self::Partial => "partial",
             Self::Suspicious => "suspicious",
             Self::Skipped => "skipped",
+            Self::Unfinished => "unfinished",
             Self::Failed => "failed",
         }
     }

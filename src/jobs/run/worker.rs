@@ -110,6 +110,8 @@ impl Run<'_> {
             (End::Exited(0), _) => StepOutcome::Done,
             (End::Exited(PARTIAL), Some(RunOutcome::Suspicious)) => StepOutcome::Suspicious,
             (End::Exited(PARTIAL), _) => StepOutcome::Partial,
+            (End::Interrupted, _) | (End::Exited(_), Some(RunOutcome::Unfinished)) => StepOutcome::Unfinished,
+
             _ => StepOutcome::Failed,
         };
         let told =
@@ -145,6 +147,7 @@ impl Run<'_> {
                 StepOutcome::Done | StepOutcome::Skipped => RunOutcome::Succeeded,
                 StepOutcome::Partial => RunOutcome::Partial,
                 StepOutcome::Suspicious => RunOutcome::Suspicious,
+                StepOutcome::Unfinished => RunOutcome::Unfinished,
                 StepOutcome::Failed => RunOutcome::Failed,
             },
             snapshot: stats.snapshot,

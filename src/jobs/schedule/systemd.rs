@@ -74,7 +74,10 @@ fn run_timer(options: &ScheduleOptions) -> String {
     for line in lines {
         let _ = writeln!(text, "OnCalendar={line}");
     }
-    text.push_str("# What was missed while the machine was off is done when it is on again.\nPersistent=true\nAccuracySec=1s\n");
+    text.push_str(
+        "# What was missed while the machine was off is done when it is on again, and so is what was cut off then.
+Persistent=true\nOnBootSec=2min\nAccuracySec=1s\n",
+    );
     let delay_secs = options.random_delay.as_secs();
     if delay_secs > 0 {
         let _ = writeln!(

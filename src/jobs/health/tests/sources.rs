@@ -35,7 +35,7 @@ fn a_failure_says_what_since_when_and_what_to_do() {
     past.ran("2026-11-22 03:30", Unfinished);
     insta::assert_snapshot!(
         past.finding("failures", now).unwrap().text,
-        @"2 backups in a row have failed, the first at 2026-11-21 03:30 UTC, the last at 2026-11-22 03:30 UTC: it never ended: it was killed, or the machine went down. `yester run shop` tries again."
+        @"2 backups in a row have failed, the first at 2026-11-21 03:30 UTC, the last at 2026-11-22 03:30 UTC: it never came to its end: it was interrupted or killed, or the machine went down. `yester run shop` tries again."
     );
 }
 
