@@ -123,7 +123,8 @@ fn a_host_that_was_away_finds_what_moved() {
 fn endless_ingest(lab: &Lab) -> Process {
     let fifo = lab.path("fifo");
     succeed(Command::new("mkfifo").arg(&fifo));
-    let script = format!("cat {}", fifo.display());
+    // If the backup is killed, this stays behind, and must not for ever.
+    let script = format!("timeout 60 cat {}", fifo.display());
     let child = Process::start(&mut lab.command(["ingest", "--as", "slow", "--", "sh", "-c", &script]));
     let sessions = lab.store().join("sessions");
     let undecided = || {
