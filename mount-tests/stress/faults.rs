@@ -115,7 +115,8 @@ pub(crate) fn run_full(seed: u64, disks: u64) {
     let lab = Lab::empty();
     let disk = FullDisk::mount(lab.store());
     lab.host("init").run(&["init"]).succeeds();
-    let scenario = Scenario::new(seed, lab);
+    // The disk goes before the folder that it is mounted in: what is bound last is dropped first.
+    let (scenario, disk) = (Scenario::new(seed, lab), disk);
     for nth in 0..disks {
         let mut chooser = Chooser::new(seed, &[3, nth]);
         let case = [Case::Ingest, Case::IngestOfStream, Case::Collect, Case::ForgetByRules]
