@@ -16,6 +16,7 @@ use crate::ops::verify::{
 use crate::path::escape;
 use crate::progress::error_chain;
 use crate::repo::RepoError;
+use crate::store::StoreErrorKind;
 
 /// Each thread holds a piece of a pack, so that more of them cost memory rather than save time.
 const THREADS_MAX: usize = 4;
@@ -56,14 +57,14 @@ pub(super) fn run(context: &Context, args: &VerifyArgs) -> Result<(), CommandErr
         (None, None) => Scope::All,
     };
     let source = snapshot.as_ref().map_or("", |snapshot| &snapshot.manifest.source);
-    let record =
-        Record::begin(context, repo.config().store, &context.location()?.to_string(), "verify", source);
+    let location = context.location()?;
+    let record = Record::begin(context, repo.config().store, &location.to_string(), "verify", source);
     let options =
         VerifyOptions { threads: context.reading_threads(&repo).min(THREADS_MAX), journal: record.journal() };
     let reporter = context.reporter();
     let verified = verify(&repo, scope, &options, &reporter);
     reporter.finish();
-    let end = run_end(&verified);
+    let end = run_end(&verified, location.is_distant());
     record.finish(&end);
     let stats = verified?;
     for damage in &stats.damaged {
@@ -96,7 +97,7 @@ fn hints(scope: Scope<'_>, damaged: &[Damage]) -> Vec<&'static str> {
 }
 
 /// Returns what the journal keeps of a run.
-fn run_end(verified: &Result<VerifyStats, VerifyError>) -> RunEnd {
+fn run_end(verified: &Result<VerifyStats, VerifyError>, is_distant: bool) -> RunEnd {
     let (outcome, bytes, message) = match verified {
         Ok(stats) if stats.damaged.is_empty() => (RunOutcome::Succeeded, stats.bytes_read, String::new()),
         Ok(stats) => {
@@ -104,8 +105,10 @@ fn run_end(verified: &Result<VerifyStats, VerifyError>) -> RunEnd {
             let message = format!("found {}", human::counted(number, "damaged object"));
             (RunOutcome::Failed, stats.bytes_read, message)
         }
-        // A place that cannot be asked says nothing of what is in it.
-        Err(error @ VerifyError::Repo(RepoError::Store(_))) => {
+        // A network that is down says nothing of the store; a disk that cannot be read does.
+        Err(error @ VerifyError::Repo(RepoError::Store(below)))
+            if is_distant && below.kind() == StoreErrorKind::Unavailable =>
+        {
             (RunOutcome::Unfinished, 0, error_chain(error))
         }
         Err(error) => (RunOutcome::Failed, 0, error_chain(error)),
@@ -232,6 +235,20 @@ impl From<VerifyError> for CommandError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::StoreError;
+
+    #[test]
+    fn only_a_network_that_is_down_proves_nothing() {
+        let outcome = |kind, is_distant| {
+            let error = StoreError::new(kind, "read", "packs/x".to_owned(), None);
+            run_end(&Err(VerifyError::Repo(error.into())), is_distant).outcome
+        };
+        assert_eq!(outcome(StoreErrorKind::Unavailable, true), RunOutcome::Unfinished);
+        assert_eq!(outcome(StoreErrorKind::Unavailable, false), RunOutcome::Failed, "the disk fails");
+        for kind in [StoreErrorKind::NotFound, StoreErrorKind::Truncated, StoreErrorKind::Denied] {
+            assert_eq!(outcome(kind, true), RunOutcome::Failed, "{kind:?}");
+        }
+    }
 
     #[test]
     fn nothing_is_called_whole_where_something_is_not_named() {

@@ -110,13 +110,17 @@ pub fn questions(source: &SourceConfig) -> Result<Questions, SourceError> {
 /// Returns the passwords of a source, which are to be in nothing that its programs are heard to say.
 #[must_use]
 pub fn passwords(source: &SourceConfig) -> Vec<Zeroizing<String>> {
-    let found = match &source.kind {
-        SourceKind::Postgres(postgres) => postgres::password(postgres.connection.expose()),
-        SourceKind::Redis(url) => ServerUrl::parse(url.expose()).ok().and_then(|url| url.password),
-        SourceKind::Mongodb { uri, .. } => ServerUrl::parse(uri.expose()).ok().and_then(|url| url.password),
-        SourceKind::Paths(_) | SourceKind::Command { .. } => None,
+    let of_url = |text: &str| {
+        let url = ServerUrl::parse(text).ok();
+        // mongodump is given the address as it was written, and may repeat it so.
+        url.map_or([None, None], |url| [url.password, url.raw_password])
     };
-    found.into_iter().filter(|password| !password.is_empty()).collect()
+    let found = match &source.kind {
+        SourceKind::Postgres(postgres) => [postgres::password(postgres.connection.expose()), None],
+        SourceKind::Redis(url) | SourceKind::Mongodb { uri: url, .. } => of_url(url.expose()),
+        SourceKind::Paths(_) | SourceKind::Command { .. } => [None, None],
+    };
+    found.into_iter().flatten().filter(|password| !password.is_empty()).collect()
 }
 
 /// A program of a database, before it is known how it is started.

@@ -28,7 +28,7 @@ enum Target {
     Database(String),
     /// `host=… service=…`.
     Keywords(String),
-    Url(ServerUrl),
+    Url(Box<ServerUrl>),
 }
 
 /// Returns the commands that dump a server: uncompressed, so that the store can tell what is new.
@@ -115,6 +115,7 @@ impl Connection {
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
             let mut url = ServerUrl::parse(text)?;
             let mut password = url.password.take();
+            url.raw_password = None;
             if let Some(query) = url.query.take() {
                 let (secret, rest): (Vec<&str>, Vec<&str>) =
                     query.split('&').partition(|part| part.starts_with("password="));
@@ -123,7 +124,7 @@ impl Connection {
                 }
                 url.query = (!rest.is_empty()).then(|| rest.join("&"));
             }
-            return Ok(Self { target: Target::Url(url), password });
+            return Ok(Self { target: Target::Url(Box::new(url)), password });
         }
         if text.contains('=') {
             let (keywords, password) = take_password(text)?;

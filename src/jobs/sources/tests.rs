@@ -139,6 +139,14 @@ fn wrong_addresses_are_told_without_their_passwords() {
 }
 
 #[test]
+fn passwords_are_known_as_they_are_and_as_they_were_written() {
+    let found = passwords(&source("mongodb = \"mongodb://me:hunter%40@h/x\""));
+    assert_eq!(found.iter().map(|password| password.as_str()).collect::<Vec<_>>(), ["hunter@", "hunter%40"]);
+    assert_eq!(passwords(&source("postgres = \"postgres://me:hunter%40@h/x\"")).len(), 1);
+    assert!(passwords(&source("redis = \"redis://h\"")).is_empty());
+}
+
+#[test]
 fn a_command_is_run_as_it_is() {
     let lines = command_lines(&source(
         "command = [\"pos-export\", \"--json\"]\noutput = \"pos.json\"\nmin-size = \"1 MiB\"",

@@ -16,6 +16,8 @@ pub(super) struct ServerUrl {
     pub(super) raw_user: Option<String>,
     pub(super) user: Option<String>,
     pub(super) password: Option<Zeroizing<String>>,
+    /// As it was written.
+    pub(super) raw_password: Option<Zeroizing<String>>,
     pub(super) host: Option<String>,
     pub(super) port: Option<String>,
     /// Everything between `@` and the path, as it was written.
@@ -64,6 +66,7 @@ impl ServerUrl {
             raw_user: raw_user.map(str::to_owned),
             user: raw_user.map(decode).transpose()?,
             password: raw_password.map(decode).transpose()?.map(Zeroizing::new),
+            raw_password: raw_password.map(|password| Zeroizing::new(password.to_owned())),
             host: (!host.is_empty()).then(|| host.to_owned()),
             port: port.filter(|port| !port.is_empty()),
             hosts: hosts.to_owned(),

@@ -14,11 +14,12 @@ mod reseal;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use jiff::Zoned;
 
-use super::forget::policy::{self, Policy};
+use super::forget::ForgetPlan;
+use super::forget::policy::Policy;
 use crate::format::FormatError;
 use crate::format::config::Encryption;
 use crate::format::snapshot::{Manifest, MarkState};
@@ -97,18 +98,9 @@ impl CopyPlan {
     ) -> Result<(), CopyError> {
         let there =
             destination.map_or(Ok(Vec::new()), Repository::snapshots).map_err(CopyError::Destination)?;
-        let mut series: BTreeMap<_, Vec<Snapshot>> = BTreeMap::new();
-        for snapshot in there.into_iter().chain(self.missing.iter().cloned()) {
-            let Manifest { source, host, .. } = &snapshot.manifest;
-            series.entry((source.clone(), host.clone())).or_default().push(snapshot);
-        }
-        let mut unkept = BTreeSet::new();
-        for snapshots in series.into_values() {
-            let Some(policy) = snapshots.first().and_then(|first| policy(&first.manifest)) else { continue };
-            let reasons = policy::decide(policy, &snapshots, now).map_err(CopyError::Calendar)?;
-            let forgotten = snapshots.iter().zip(reasons).filter(|(_, reasons)| reasons.is_empty());
-            unkept.extend(forgotten.map(|(snapshot, _)| snapshot.manifest.id));
-        }
+        let all = there.into_iter().chain(self.missing.iter().cloned()).collect();
+        let plan = ForgetPlan::by_policies(all, policy, now).map_err(CopyError::Calendar)?;
+        let unkept: BTreeSet<_> = plan.forgotten().map(|snapshot| snapshot.manifest.id).collect();
         let missing = std::mem::take(&mut self.missing).into_iter();
         (self.unkept, self.missing) = missing.partition(|snapshot| unkept.contains(&snapshot.manifest.id));
         Ok(())
